@@ -1,0 +1,1 @@
+"""VideoRefer for transformers: ask a video language model about any region of a video."""

@@ -1,0 +1,133 @@
+"""Configuration of the VideoRefer model."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+@strict
+class VideoReferConfig(PreTrainedConfig):
+    r"""Configuration of [`VideoReferModel`] and [`VideoReferForConditionalGeneration`].
+
+    The defaults are those of the published 7B checkpoints (VideoRefer, section 3.2 and appendix B.1).
+
+    Args:
+        vision_config (`dict` or `SiglipVisionConfig`, *optional*): The SigLIP vision tower, with its published depth.
+            The model builds only the layers that `vision_feature_layer` needs.
+        text_config (`dict` or `Qwen2Config`, *optional*): The language model.
+        vision_feature_layer (`int`, *optional*, defaults to `-2`): Which hidden state of the tower gives the patch
+            features, as an index into (embeddings, layer 1, ..., last layer). No post layer norm is applied to it.
+        connector_depth (`int`, *optional*, defaults to `4`): Bottleneck blocks in each of the two stages of the
+            spatial-temporal convolution (STC) connector.
+        connector_mlp_depth (`int`, *optional*, defaults to `2`): Linear layers of the connector's projection.
+        connector_downsample (`list[int]`, *optional*, defaults to `(2, 2, 2)`): Kernel and stride of the connector's
+            3-D convolution over (frames, patch rows, patch columns).
+        num_region_tokens (`int`, *optional*, defaults to `4`): Most tokens one region gives (u in the paper). Used as
+            the processor's default; the model itself obeys the `region_num_tokens` of its inputs.
+        num_frames (`int`, *optional*, defaults to `16`): Scene frames the model was trained with. A still image
+            counts as a video of this many equal frames.
+        video_token_id (`int`, *optional*, defaults to `151647`): Placeholder id of scene tokens of a video.
+        image_token_id (`int`, *optional*, defaults to `151648`): Placeholder id of scene tokens of an image.
+        region_token_id (`int`, *optional*, defaults to `151646`): Placeholder id of object tokens.
+        tie_word_embeddings (`bool`, *optional*, defaults to `False`): Whether input and output embeddings are shared.
+
+    Raises:
+        ValueError: If a value is out of range, or two placeholder ids are equal.
+
+    Example:
+    ```python
+    >>> from transformers_videorefer import VideoReferConfig, VideoReferForConditionalGeneration
+
+    >>> config = VideoReferConfig(
+    ...     vision_config={"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 56},
+    ...     text_config={"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 300},
+    ... )
+    >>> model = VideoReferForConditionalGeneration(config)
+    ```
+    """
+
+    model_type = "videorefer"
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="siglip_vision_model",
+            init_kwargs={
+                "hidden_size": 1152,
+                "intermediate_size": 4304,
+                "patch_size": 14,
+                "image_size": 384,
+                "num_hidden_layers": 27,
+                "num_attention_heads": 16,
+            },
+        ),
+        "text_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="qwen2",
+            init_kwargs={
+                "vocab_size": 151647,
+                "hidden_size": 3584,
+                "intermediate_size": 18944,
+                "num_hidden_layers": 28,
+                "num_attention_heads": 28,
+                "num_key_value_heads": 4,
+            },
+        ),
+    }
+
+    vision_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    vision_feature_layer: int = -2
+    connector_depth: int = 4
+    connector_mlp_depth: int = 2
+    connector_downsample: list[int] | tuple[int, ...] = (2, 2, 2)
+    num_region_tokens: int = 4
+    num_frames: int = 16
+    video_token_id: int = 151647
+    image_token_id: int = 151648
+    region_token_id: int = 151646
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        # Generic code (weight tying, quantisation) reads the flag from the top config only.
+        if self.text_config.tie_word_embeddings:
+            self.tie_word_embeddings = True
+        for name in ("connector_depth", "connector_mlp_depth", "num_region_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if len(self.connector_downsample) != 3 or min(self.connector_downsample) < 1:
+            raise ValueError(
+                "`connector_downsample` must be three positive numbers (frames, rows, columns), got "
+                f"{tuple(self.connector_downsample)}."
+            )
+        if self.num_frames < self.connector_downsample[0]:
+            raise ValueError(
+                f"`num_frames` ({self.num_frames}) is smaller than the connector's temporal kernel "
+                f"({self.connector_downsample[0]}): no scene token would be left."
+            )
+        ids = (self.video_token_id, self.image_token_id, self.region_token_id)
+        if len(set(ids)) != 3 or min(ids) < 0:
+            raise ValueError(
+                "`video_token_id`, `image_token_id` and `region_token_id` must be three different non-negative ids, "
+                f"got {ids}."
+            )
+        if not 1 <= self.num_vision_layers <= self.vision_config.num_hidden_layers:
+            raise ValueError(
+                f"`vision_feature_layer` ({self.vision_feature_layer}) asks for {self.num_vision_layers} layers of a "
+                f"vision tower with {self.vision_config.num_hidden_layers}."
+            )
+
+    @property
+    def num_vision_layers(self) -> int:
+        """`int`: Layers of the vision tower that are built: those up to `vision_feature_layer`."""
+        if self.vision_feature_layer >= 0:
+            return self.vision_feature_layer
+        return self.vision_config.num_hidden_layers + 1 + self.vision_feature_layer
+
+    @property
+    def grid_size(self) -> int:
+        """`int`: Patches per side of a frame; region masks live on a grid of `grid_size` x `grid_size` cells."""
+        return self.vision_config.image_size // self.vision_config.patch_size
+
+
+__all__ = ["VideoReferConfig"]

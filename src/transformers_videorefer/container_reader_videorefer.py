@@ -1,0 +1,354 @@
+"""Reader for video files: exact by frame number, decoding no more than the wanted frames need."""
+
+import io
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from transformers.utils import logging
+
+from .packet_index_videorefer import PacketInfo, find_cut, index_packets, list_packets
+from .reader_base_videorefer import VideoReader
+
+
+try:
+    import av
+except ImportError:
+    av = None
+
+
+logger = logging.get_logger(__name__)
+
+EDIT_LIST_MODES = ("apply", "ignore")
+# Codecs whose unwanted non-reference pictures may be left out: nothing else is ever predicted from them. (In HEVC the
+# same mark only speaks about one temporal layer.)
+SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video"})
+# Up to this many packets are read and dropped instead of seeking over them.
+MAX_PACKETS_TO_PASS = 50
+# Starts to try, counted back from the wanted one, when a seek lands too late.
+SEEK_STEPS_BACK = (0, 1, 4)
+OPEN_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 20, 60
+
+
+class _PictureMissingError(Exception):
+    """The decoder did not give the picture that the index promises."""
+
+
+class ContainerReader(VideoReader):
+    """Frames of a video file, found through an index of its packets and decoded from the nearest clean key frame.
+
+    Every decoded picture is recognised by its presentation time. Where that is not possible, or a picture does not
+    come as expected, frames are decoded one after the other from the beginning: slower, but never another picture.
+    One `read` at a time.
+    """
+
+    backend = "pyav"
+
+    def __init__(self, source: str | BinaryIO, name: str, *, edit_list: str = "apply", num_threads: int = 1):
+        if av is None:
+            raise ImportError(f"Reading {name} needs PyAV. Install it with `pip install av`.")
+        if edit_list not in EDIT_LIST_MODES:
+            raise ValueError(f"`edit_list` is {edit_list!r} ({name}). Pass one of {', '.join(EDIT_LIST_MODES)}.")
+        self.name = name
+        self._source, self._edit_list, self._num_threads = source, edit_list, num_threads
+        self._container: Any = None
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._head, self._file_size = _probe(source)
+        self._open()
+        try:
+            self._make_index()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the container; a file object of the caller stays open."""
+        if self._container is not None:
+            self._packets.close()
+            self._container.close()
+            self._container = None
+
+    def _open(self) -> None:
+        """Open the container at its first packet."""
+        self.close()
+        file, timeout = self._source, None
+        if not isinstance(file, str):
+            file.seek(0)
+        elif "://" in file:
+            timeout = (OPEN_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
+        else:
+            # Without the prefix a colon in a file name would be taken for a protocol.
+            file = f"file:{file}"
+        options = {"ignore_editlist": "1"} if self._edit_list == "ignore" else {}
+        try:
+            self._container = av.open(file, container_options=options, metadata_errors="replace", timeout=timeout)
+        except av.FFmpegError as error:
+            raise self._explain_open_error(error) from error
+        self._stream = self._choose_stream()
+        self._codec = self._stream.codec_context
+        self._codec.thread_count = self._num_threads
+        self._packets = self._container.demux(self._stream)
+        self._position = 0
+
+    def _explain_open_error(self, error: Exception) -> Exception:
+        """Say what is wrong with a file that cannot be opened."""
+        if not isinstance(error, av.InvalidDataError):
+            return OSError(f"{self.name} cannot be opened: {error}. Check the address and the access rights.")
+        if self._head[4:8] == b"ftyp":
+            return OSError(
+                f"{self.name} is truncated: the list of its frames is missing, so not even frame 0 can be read. "
+                "Download or copy the file again."
+            )
+        return ValueError(f"{self.name} is not a video that can be decoded ({error}). Pass a video file.")
+
+    def _choose_stream(self) -> Any:
+        """The video stream that players show; cover pictures do not count."""
+        attached = av.stream.Disposition.attached_pic
+        streams = [
+            stream
+            for stream in self._container.streams.video
+            if stream.codec_context is not None and not stream.disposition & attached
+        ]
+        if not streams:
+            self.close()
+            raise ValueError(f"{self.name} has no video stream that can be decoded. Pass a file with a video in it.")
+        best = self._container.streams.best("video")
+        return best if best in streams else streams[0]
+
+    def _make_index(self) -> None:
+        """Find out which frames there are."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        try:
+            packets = list_packets(self._packets, self._codec.name, self._codec.extradata)
+        except av.FFmpegError as error:
+            raise OSError(f"{self.name} cannot be read to its end: {error}. Download or copy it again.") from error
+        self._position = len(packets) + 1
+        self._refuse_cut_file(packets, float(rate or 0))
+        self._index = index_packets(packets) if packets else None
+        if self._index is not None:
+            self._times = self._index.frame_times.tolist()
+        else:
+            logger.info(f"The packets of {self.name} do not tell its frames; it is decoded once to count them.")
+            self._times = [frame.pts for frame in self._decode_all()]
+            self._index = index_packets(packets, self._times) if self._times else None
+        self.num_frames = len(self._times)
+        if not self.num_frames:
+            raise ValueError(f"{self.name} has no frames. Pass a video with at least one.")
+        if self._edit_list == "apply" and "mov" in self._container.format.name:
+            self.num_hidden_frames = max(0, max(self._stream.frames, len(packets)) - self.num_frames)
+        self._set_times(packets, float(rate or 0))
+
+    def _set_times(self, packets: list[PacketInfo], rate: float) -> None:
+        """Work out when each frame is shown, and the frame rate."""
+        if None in self._times:
+            self.fps = rate or None
+            return
+        unit = float(self._stream.time_base)
+        first, last = self._times[0], self._times[-1]
+        shown = {packet.time: packet.duration for packet in packets}.get(last, 0) * unit
+        if not shown:
+            shown = 1 / rate if rate else 0
+        self._seconds = (np.asarray(self._times) - first) * unit
+        self._duration = (last - first) * unit + shown
+        self.fps = rate or (self.num_frames / self._duration if self._duration else None)
+
+    def _refuse_cut_file(self, packets: list[PacketInfo], rate: float) -> None:
+        """Raise for a file that ends before its last frame."""
+        size = self._file_size or self._container.size
+        promised = find_cut(self._container, self._stream, packets, rate, size, self._head)
+        if promised is None:
+            return
+        whole = sum(not packet.is_cut for packet in packets)
+        of = f" of {promised}" if promised > whole else ""
+        raise OSError(
+            f"{self.name} is truncated: it ends after {whole}{of} frames, so frame {whole} cannot be read. "
+            "Download or copy the file again."
+        )
+
+    @property
+    def frame_times(self) -> np.ndarray:
+        """`np.ndarray` of shape `(num_frames,)`: Seconds of each frame, counted from the first frame."""
+        return super().frame_times if None in self._times else self._seconds
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """`float`, *optional*: Length of the video in seconds."""
+        return super().duration_seconds if None in self._times else self._duration
+
+    def frame_size(self, index: int) -> tuple[int, int]:
+        """Height and width of a frame in pixels after rotation; decodes the frame unless `read` gave it before."""
+        if index not in self._sizes:
+            next(self.read([index]))
+        return self._sizes[index]
+
+    def _read(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        if self._index is None:
+            yield from self._read_by_counting(wanted)
+            return
+        for start, frames in self._runs(wanted):
+            yield from self._read_run(start, frames)
+
+    def _runs(self, wanted: list[int]) -> list[tuple[int, list[int]]]:
+        """Group frames by the packet at which decoding starts for them."""
+        runs: list[tuple[int, list[int]]] = []
+        last = -1
+        for frame in wanted:
+            start, packet = self._index.start_for(frame), int(self._index.frame_packets[frame])
+            # A start that the run before has to pass anyway is no reason to begin anew.
+            if start <= last:
+                runs[-1][1].append(frame)
+            else:
+                runs.append((start, [frame]))
+            last = max(last, packet)
+        return runs
+
+    def _read_run(self, start: int, frames: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode the frames of one run; a second time from the very beginning where the first does not give them."""
+        waiting = deque(frames)
+        for is_thorough in (False, True):
+            try:
+                for picture in self._decode_run(0 if is_thorough else start, waiting, is_thorough):
+                    yield waiting.popleft(), picture
+            except (_PictureMissingError, av.FFmpegError) as error:
+                reason = error
+            if not waiting:
+                return
+            logger.info(f"{self.name}: frame {waiting[0]} is looked for from the beginning of the file.")
+        raise OSError(
+            f"Frame {waiting[0]} of {self.name} ({self.num_frames} frames) cannot be decoded: {reason}. "
+            "The file is damaged; copy it again or encode it anew."
+        ) from reason
+
+    def _decode_run(self, start: int, frames: deque[int], is_thorough: bool) -> Iterator[np.ndarray]:
+        """Decode from packet `start` on and yield the pictures of `frames`, which the caller takes off one by one."""
+        index = self._index
+        numbers = {int(index.frame_times[frame]): frame for frame in frames}
+        needed = {int(index.frame_packets[frame]) for frame in frames}
+        can_skip = not is_thorough and self._codec.name in SKIPPABLE_CODECS and index.packets[start].is_start
+        if is_thorough:
+            self._open()
+        for number, packet in itertools.chain(self._packets_between(start, max(needed)), [(None, None)]):
+            # Pictures that nothing depends on and nobody asked for are not decoded.
+            skip = can_skip and number is not None and number not in needed
+            self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
+            for frame in self._codec.decode(packet):
+                if frame.pts not in numbers:
+                    continue
+                if not frames or numbers[frame.pts] != frames[0]:
+                    raise _PictureMissingError("the decoder left it out")
+                yield self._to_rgb(frame, frames[0])
+        if frames:
+            raise _PictureMissingError("the decoder left it out")
+
+    def _packets_between(self, first: int, last: int) -> Iterator[tuple[int, Any]]:
+        """Yield packets `first` to `last` with their positions, each checked against the index."""
+        if not 0 <= first - self._position <= MAX_PACKETS_TO_PASS:
+            self._seek(first)
+        self._codec.flush_buffers()
+        while self._position <= last:
+            packet = next(self._packets, None)
+            number = self._position
+            expected = self._index.packets[number]
+            if packet is None or (packet.pts, packet.size) != (expected.time, expected.size):
+                raise _PictureMissingError("the packets of the file came in another order than before")
+            self._position += 1
+            if number >= first:
+                yield number, packet
+
+    def _seek(self, target: int) -> None:
+        """Go to packet `target` or a little before it."""
+        starts, place = self._index.starts, int(np.searchsorted(self._index.starts, target))
+        for steps in SEEK_STEPS_BACK if target else ():
+            start = self._index.packets[int(starts[max(place - steps, 0)])]
+            try:
+                self._container.seek(start.time, stream=self._stream)
+            except av.FFmpegError:
+                break
+            packets = self._container.demux(self._stream)
+            landed = next(packets)
+            number = self._index.packet_numbers.get(landed.pts)
+            if number is not None and number <= target:
+                self._packets, self._position = _prepend(landed, packets), number
+                return
+        self._open()
+
+    def _decode_all(self) -> Iterator[Any]:
+        """Decode the whole file from its beginning, without leaving out anything."""
+        self._open()
+        num_frames = 0
+        for packet in self._packets:
+            # An empty packet stands for a repeated picture; to a decoder it would mean the end of the stream.
+            if packet.size == 0 and packet.dts is not None:
+                continue
+            try:
+                frames = self._codec.decode(packet)
+            except av.FFmpegError as error:
+                # Before the first key frame of a file that was cut out of a longer one, errors are normal.
+                if num_frames == 0:
+                    continue
+                raise OSError(
+                    f"Frame {num_frames} of {self.name} cannot be decoded: {error}. "
+                    "The file is damaged; copy it again or encode it anew."
+                ) from error
+            num_frames += len(frames)
+            yield from frames
+
+    def _read_by_counting(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode everything up to the last wanted frame and count."""
+        waiting = deque(wanted)
+        for number, frame in enumerate(self._decode_all() if wanted else ()):
+            if number == waiting[0]:
+                yield waiting.popleft(), self._to_rgb(frame, number)
+            if not waiting:
+                return
+        if waiting:
+            raise OSError(f"Frame {waiting[0]} of {self.name} is missing. Was the file changed while it was read?")
+
+    def _to_rgb(self, frame: Any, index: int) -> np.ndarray:
+        """Convert a decoded frame to upright RGB and note its size."""
+        picture = frame.to_ndarray(format="rgb24")
+        matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+        if matrix is not None:
+            picture = turn_upright(picture, np.frombuffer(bytes(matrix), dtype=np.int32))
+        self._sizes[index] = (picture.shape[0], picture.shape[1])
+        return picture
+
+
+def turn_upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Apply a display matrix made of quarter turns and mirrorings, the only ones players agree on.
+
+    Args:
+        picture (`np.ndarray` of shape `(height, width, 3)`): The picture as coded.
+        matrix (`np.ndarray` of shape `(9,)`): The display matrix, row by row.
+
+    Returns:
+        `np.ndarray` of shape `(height, width, 3)` or `(width, height, 3)`: The picture as shown.
+    """
+    # A point (x, y) of the coded picture is shown at (a * x + c * y, b * x + d * y).
+    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
+    if (a or d) and (b or c):
+        logger.warning_once("A video is rotated by an angle other than quarter turns; it is read as it is coded.")
+        return picture
+    if not (a or d):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _probe(source: str | BinaryIO) -> tuple[bytes, int | None]:
+    """First bytes and size of a local file, looked up before the decoder library keeps track of its position."""
+    if isinstance(source, str):
+        if "://" in source:
+            return b"", None
+        with open(source, "rb") as file:
+            return file.read(4096), os.path.getsize(source)
+    source.seek(0)
+    return source.read(4096), source.seek(0, io.SEEK_END)
+
+
+def _prepend(packet: Any, packets: Iterator[Any]) -> Iterator[Any]:
+    """Put back a packet that was read to see where a seek landed."""
+    yield packet
+    yield from packets

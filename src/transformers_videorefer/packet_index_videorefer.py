@@ -1,0 +1,271 @@
+"""Where each frame of a video file lies: an index of the coded packets, made without decoding them."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+# Codecs whose key frames reset the decoder, so that decoding may start at any of them. For other codecs (H.264 and
+# HEVC apart, whose packets are looked into) decoding starts at the first packet.
+CLEAN_KEY_FRAME_CODECS = frozenset(
+    {"vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "png", "ffv1", "prores", "dnxhd", "rawvideo"}
+)
+H264_IDR, H264_SEI, H264_LAST_SLICE_TYPE = 5, 6, 5
+HEVC_FIRST_IRAP, HEVC_LAST_IRAP, HEVC_LAST_SLICE_TYPE = 16, 21, 31
+RECOVERY_POINT = 6
+
+
+class PacketInfo(NamedTuple):
+    """What the index keeps of one coded packet; times are in units of the stream's time base.
+
+    Attributes:
+        time (`int`, *optional*): Presentation time.
+        duration (`int`): How long the frame is shown; 0 when unknown.
+        size (`int`): Number of bytes.
+        is_start (`bool`): Whether decoding may start here and still give every later frame exactly.
+        is_hidden (`bool`): Whether the edit list of the file hides the frame.
+        is_shown (`bool`): Whether the packet gives a frame of its own that is not hidden.
+        is_cut (`bool`): Whether bytes of the packet are missing or known to be wrong.
+    """
+
+    time: int | None
+    duration: int
+    size: int
+    is_start: bool
+    is_hidden: bool
+    is_shown: bool
+    is_cut: bool
+
+
+@dataclass(frozen=True)
+class PacketIndex:
+    """Frame numbers of a file whose packets all have distinct presentation times.
+
+    Attributes:
+        frame_times (`np.ndarray` of shape `(num_frames,)`): Presentation time of each frame, rising.
+        frame_packets (`np.ndarray` of shape `(num_frames,)`): Position of each frame's packet in the file.
+        starts (`np.ndarray` of shape `(num_starts,)`): Positions of the packets at which decoding may start.
+        packets (`list[PacketInfo]`): All packets in the order of the file.
+        packet_numbers (`dict[int, int]`): Position in the file for every presentation time.
+    """
+
+    frame_times: np.ndarray
+    frame_packets: np.ndarray
+    starts: np.ndarray
+    packets: list[PacketInfo]
+    packet_numbers: dict[int, int]
+
+    def start_for(self, frame: int) -> int:
+        """Position of the last packet from which decoding gives frame number `frame` exactly."""
+        # A frame shown before a key frame but stored after it may need what lies before that key frame (open GOP).
+        candidates = self.starts[: np.searchsorted(self.starts, self.frame_packets[frame], side="right")]
+        place = len(candidates) - 1
+        while place > 0 and self.packets[candidates[place]].time > self.frame_times[frame]:
+            place -= 1
+        return int(candidates[place])
+
+
+def index_packets(packets: list[PacketInfo], decoded_times: Sequence[int | None] | None = None) -> PacketIndex | None:
+    """Number the frames of a file by the presentation times of its packets.
+
+    Args:
+        packets (`list[PacketInfo]`): All packets of the stream, in the order of the file.
+        decoded_times (`Sequence[int | None]`, *optional*): Presentation times of the frames that decoding the whole
+            file gave. Without them the packets are trusted only if nothing about them is unusual.
+
+    Returns:
+        `PacketIndex`, *optional*: The index; `None` when the packets alone do not tell which frames there are.
+    """
+    times = [packet.time for packet in packets]
+    if None in times or len(set(times)) != len(times) or any(packet.size == 0 for packet in packets):
+        return None
+    if decoded_times is None:
+        # A file that begins in the middle of a group of pictures gives fewer frames than it has packets.
+        shown = [number for number, packet in enumerate(packets) if packet.is_shown]
+        if not packets[0].is_start or any(times[number] < times[0] for number in shown):
+            return None
+    else:
+        numbers = {time: number for number, time in enumerate(times)}
+        shown = [numbers.get(time) for time in decoded_times]
+        if None in shown or any(later <= earlier for earlier, later in itertools.pairwise(decoded_times)):
+            return None
+    shown.sort(key=times.__getitem__)
+    # A packet stored before a start but shown after it would contradict the order that `start_for` relies on.
+    latest = np.maximum.accumulate(np.asarray(times))
+    starts = [
+        number
+        for number, packet in enumerate(packets)
+        if number == 0 or (packet.is_start and latest[number - 1] < packet.time)
+    ]
+    return PacketIndex(
+        frame_times=np.asarray([times[number] for number in shown], dtype=np.int64),
+        frame_packets=np.asarray(shown, dtype=np.int64),
+        starts=np.asarray(starts, dtype=np.int64),
+        packets=packets,
+        packet_numbers={time: number for number, time in enumerate(times)},
+    )
+
+
+def list_packets(packets: Iterable[Any], codec: str, extradata: bytes | None) -> list[PacketInfo]:
+    """Note what the index needs of every packet of a stream.
+
+    Args:
+        packets (`Iterable[av.Packet]`): The packets in the order of the file, with the empty one that ends them.
+        codec (`str`): Name of the codec.
+        extradata (`bytes`, *optional*): Set-up bytes of the codec.
+
+    Returns:
+        `list[PacketInfo]`: One entry per packet.
+    """
+    infos = []
+    for packet in packets:
+        if packet.dts is None and packet.size == 0:
+            continue
+        is_hidden = packet.is_discard
+        infos.append(
+            PacketInfo(
+                time=packet.pts,
+                duration=packet.duration or 0,
+                size=packet.size,
+                is_start=packet.is_keyframe and is_clean_start(packet, codec, extradata),
+                is_hidden=is_hidden,
+                is_shown=not is_hidden and not (codec == "vp8" and _is_invisible_vp8(packet)),
+                is_cut=packet.is_corrupt,
+            )
+        )
+    return infos
+
+
+def _is_invisible_vp8(packet: Any) -> bool:
+    """Whether a VP8 packet only updates reference pictures and shows nothing (RFC 6386, section 9.1)."""
+    return packet.size > 0 and not (memoryview(packet)[0] >> 4) & 1
+
+
+def is_clean_start(packet: Any, codec: str, extradata: bytes | None) -> bool:
+    """Whether no frame shown after a key frame needs anything stored before it.
+
+    Containers also mark pictures as key frames from which a decoder only recovers after a while (periodic intra
+    refresh), so H.264 and HEVC packets are looked into.
+
+    Args:
+        packet (`av.Packet`): A packet that the container marks as a key frame.
+        codec (`str`): Name of the codec.
+        extradata (`bytes`, *optional*): Set-up bytes of the codec.
+
+    Returns:
+        `bool`: True if decoding may start at the packet.
+    """
+    if codec not in ("h264", "hevc"):
+        return codec in CLEAN_KEY_FRAME_CODECS
+    recovers = False
+    for unit in _nal_units(memoryview(packet), codec, extradata or b""):
+        if codec == "hevc":
+            kind = (unit[0] >> 1) & 0x3F
+            if kind <= HEVC_LAST_SLICE_TYPE:
+                return HEVC_FIRST_IRAP <= kind <= HEVC_LAST_IRAP
+        else:
+            kind = unit[0] & 0x1F
+            if kind == H264_SEI:
+                recovers = recovers or _recovers_at_once(bytes(unit[1:]))
+            elif 1 <= kind <= H264_LAST_SLICE_TYPE:
+                return kind == H264_IDR or recovers
+    return False
+
+
+def _nal_units(data: memoryview, codec: str, extradata: bytes) -> Iterable[memoryview]:
+    """Split a packet into NAL units, with length fields or start codes as the set-up bytes tell."""
+    length_byte = 4 if codec == "h264" else 21
+    if len(extradata) > length_byte and extradata[:3] not in (b"\0\0\0", b"\0\0\1"):
+        num_bytes, place = (extradata[length_byte] & 3) + 1, 0
+        while place + num_bytes < len(data):
+            size = int.from_bytes(data[place : place + num_bytes], "big")
+            place += num_bytes
+            if size:
+                yield data[place : place + size]
+            place += size
+        return
+    content = bytes(data)
+    place = content.find(b"\0\0\1")
+    while 0 <= place < len(content) - 3:
+        following = content.find(b"\0\0\1", place + 3)
+        yield data[place + 3 : following if following > 0 else len(content)]
+        place = following
+
+
+def _recovers_at_once(payload: bytes) -> bool:
+    """Whether H.264 SEI bytes hold a recovery point that is exact from its own picture on."""
+    payload = payload.replace(b"\0\0\3", b"\0\0")
+    place = 0
+    while place + 2 < len(payload):
+        kind, place = _sei_number(payload, place)
+        size, place = _sei_number(payload, place)
+        if kind == RECOVERY_POINT:
+            # First bit: recovery_frame_cnt is 0 in Exp-Golomb code; second bit: exact_match_flag.
+            return place < len(payload) and payload[place] >> 6 == 0b11
+        place += size
+    return False
+
+
+def _sei_number(payload: bytes, place: int) -> tuple[int, int]:
+    """Read one number of an SEI header (bytes are summed up to the first that is not 255) and where it ends."""
+    number = 0
+    while place < len(payload):
+        number, place = number + payload[place], place + 1
+        if payload[place - 1] != 0xFF:
+            break
+    return number, place
+
+
+def find_cut(
+    container: Any, stream: Any, packets: list[PacketInfo], rate: float, file_size: int | None, head: bytes
+) -> int | None:
+    """Find out whether a file ends before its last frame.
+
+    Args:
+        container (`av.container.InputContainer`): The open file, read to its end.
+        stream (`av.VideoStream`): The stream of the frames.
+        packets (`list[PacketInfo]`): Its packets.
+        rate (`float`): Average frames per second, or 0.
+        file_size (`int`, *optional*): Number of bytes of the file, where known.
+        head (`bytes`): First bytes of the file, where known.
+
+    Returns:
+        `int`, *optional*: About how many frames the container promises (0 when it does not say) if the file is cut
+        off, and `None` if it is whole.
+    """
+    kind = container.format.name
+    is_cut = bool(packets) and packets[-1].is_cut and "mpegts" not in kind
+    promised = stream.frames
+    if "mov" in kind:
+        entries = stream.index_entries
+        promised = len(entries)
+        if file_size and len(packets) < promised:
+            is_cut = is_cut or any(entry.pos + entry.size > file_size for entry in entries)
+    elif "matroska" in kind and container.duration and file_size:
+        end = max(((packet.time or 0) + packet.duration for packet in packets), default=0) * float(stream.time_base)
+        missing = container.duration / 1e6 - end
+        promised = len(packets) + round(missing * rate)
+        # Without the second condition a file that only lost its table of contents would count as cut.
+        is_cut = is_cut or (_matroska_end(head) > file_size and missing * (rate or 1) > 0.5)
+    elif kind == "avi" and file_size:
+        is_cut = is_cut or (head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > file_size)
+    return promised if is_cut else None
+
+
+def _matroska_end(head: bytes) -> int:
+    """Number of bytes that a Matroska or WebM file announces, or 0 where it does not."""
+    place = 0
+    for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        if head[place : place + 4] != element or len(head) < place + 12:
+            return 0
+        # The number of leading zero bits of the first byte tells how many bytes the size has.
+        num_bytes = 9 - head[place + 4].bit_length()
+        mask = (1 << 7 * num_bytes) - 1
+        size = int.from_bytes(head[place + 4 : place + 4 + num_bytes], "big") & mask
+        if size == mask:
+            return 0
+        place += 4 + num_bytes + size
+    return place

@@ -1,0 +1,148 @@
+"""Opens any kind of video and tells one video from a list of them."""
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .container_reader_videorefer import EDIT_LIST_MODES, ContainerReader
+from .picture_reader_videorefer import (
+    AnimationReader,
+    ArrayReader,
+    FolderReader,
+    PictureListReader,
+    has_picture_signature,
+    is_picture_file_name,
+)
+from .reader_base_videorefer import VideoReader
+
+
+SUPPORTED_VIDEOS = (
+    "a path, an http(s) address, a binary file object, bytes, a folder of pictures, a list of PIL pictures, arrays or "
+    "picture paths, or a uint8 array or tensor of shape (num_frames, height, width, 3)"
+)
+HEAD_SIZE = 16
+
+
+def open_video(
+    source: Any,
+    *,
+    fps: float | None = None,
+    edit_list: str = "apply",
+    num_threads: int = 1,
+    name: str = "the video",
+) -> VideoReader:
+    """Open a video of any kind for reading frames by their number.
+
+    Args:
+        source (`str`, `os.PathLike`, `bytes`, `BinaryIO`, `list`, `np.ndarray` or `torch.Tensor`): Path of a video
+            file, an animated picture or a folder of pictures; http(s) address of a video file; binary file object;
+            content of a file; list of PIL pictures, uint8 arrays, tensors or paths; uint8 array or tensor of shape
+            `(num_frames, height, width, 3)`.
+        fps (`float`, *optional*): Frames per second of sources without time stamps (folders, lists, arrays, still
+            pictures). Files that carry their own times ignore it.
+        edit_list (`str`, *optional*, defaults to `"apply"`): `"apply"` numbers the frames that players show,
+            `"ignore"` numbers all coded frames, also those that the edit list of an MP4 file hides.
+        num_threads (`int`, *optional*, defaults to `1`): Threads of the decoder.
+        name (`str`, *optional*, defaults to `"the video"`): What errors call a source that has no path.
+
+    Returns:
+        `VideoReader`: The open video, to be used as a context manager or closed.
+
+    Raises:
+        FileNotFoundError: If there is nothing at the path.
+        OSError: If the file is truncated or cannot be read.
+        TypeError: If `source` is of another kind.
+        ValueError: If the source is no video or has no frames, or an argument has a value that is not offered.
+    """
+    if edit_list not in EDIT_LIST_MODES:
+        raise ValueError(f"`edit_list` is {edit_list!r}. Pass one of {', '.join(map(repr, EDIT_LIST_MODES))}.")
+    if fps is not None and not fps > 0:
+        raise ValueError(f"`fps` is {fps}. Pass a number above 0, or leave it out.")
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        return ArrayReader(source, name, fps=fps)
+    if isinstance(source, (list, tuple)):
+        return PictureListReader(source, name, fps=fps)
+    if isinstance(source, (str, os.PathLike)):
+        return _open_path(os.fspath(source), fps, edit_list, num_threads)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        name, file = f"{name} (given as {len(source)} bytes)", io.BytesIO(source)
+    elif callable(getattr(source, "read", None)):
+        label = getattr(source, "name", None)
+        name, file = label if isinstance(label, str) else name, _seekable(source)
+    else:
+        raise TypeError(f"{name} is a {type(source).__name__}. Pass {SUPPORTED_VIDEOS}.")
+    file.seek(0)
+    head = file.read(HEAD_SIZE)
+    if not isinstance(head, bytes):
+        raise TypeError(f'{name} gives text. Open the file in binary mode ("rb").')
+    if not head:
+        raise ValueError(f"{name} is empty. Pass a video with at least one frame.")
+    if has_picture_signature(head):
+        file.seek(0)
+        # A copy, because PIL would close the file of the caller.
+        return AnimationReader(io.BytesIO(file.read()), name, fps=fps)
+    return ContainerReader(file, name, edit_list=edit_list, num_threads=num_threads)
+
+
+def _open_path(path: str, fps: float | None, edit_list: str, num_threads: int) -> VideoReader:
+    """Open a file, a folder or an address."""
+    if path.startswith(("http://", "https://")):
+        return ContainerReader(path, path, edit_list=edit_list, num_threads=num_threads)
+    if os.path.isdir(path):
+        return FolderReader(path, fps=fps)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"There is no video {path}. Check the path (only http and https addresses are read).")
+    with open(path, "rb") as file:
+        head = file.read(HEAD_SIZE)
+    if not head:
+        raise ValueError(f"{path} is empty. Pass a video with at least one frame.")
+    if has_picture_signature(head):
+        return AnimationReader(path, path, fps=fps)
+    return ContainerReader(path, path, edit_list=edit_list, num_threads=num_threads)
+
+
+def _seekable(file: Any) -> Any:
+    """The file object itself, or its content where it cannot seek (a pipe)."""
+    seekable = getattr(file, "seekable", None)
+    if callable(getattr(file, "seek", None)) and (seekable is None or seekable()):
+        return file
+    return io.BytesIO(file.read())
+
+
+def list_videos(videos: Any) -> list[Any]:
+    """Bring one video, a list of videos or lists of such lists into a flat list of videos.
+
+    A list whose members are all single pictures (PIL, arrays of 2 or 3 axes, paths that end like a still picture) is
+    one video; any other list holds one video per member.
+
+    Args:
+        videos (`Any`): One video of any kind that `open_video` takes, or (nested) lists of them.
+
+    Returns:
+        `list[Any]`: The videos in order.
+
+    Raises:
+        ValueError: If there is no video in a list.
+    """
+    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
+        return list(videos)
+    if not isinstance(videos, (list, tuple)):
+        return [videos]
+    if not videos:
+        raise ValueError(f"`videos` holds an empty list. Pass {SUPPORTED_VIDEOS}.")
+    if all(_is_picture(video) for video in videos):
+        return [list(videos)]
+    return [video for member in videos for video in list_videos(member)]
+
+
+def _is_picture(item: Any) -> bool:
+    """Whether a member of a list is a single frame."""
+    if isinstance(item, (np.ndarray, torch.Tensor)):
+        return item.ndim in (2, 3)
+    if isinstance(item, bytes):
+        return has_picture_signature(item[:HEAD_SIZE]) and not item.startswith(b"GIF8")
+    return isinstance(item, Image.Image) or is_picture_file_name(item)
