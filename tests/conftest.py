@@ -1,34 +1,64 @@
 """Fixtures shared by all tests: the golden reference, seeds, and a Hub cache of its own for every test."""
 
+import gzip
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+import transformers_videorefer  # noqa: F401 (registers the Auto classes)
 
 
 FIXTURES = Path(__file__).parent / "fixtures"
 REFERENCE = FIXTURES / "reference"
+PUBLISHED = REFERENCE / "videorefer-tiny"
+# How fixtures/reference is stored, see fixtures/README.md.
+FRAMES_SUFFIX = "@frames"
+LOGITS_COLUMN_STEP = 16
+LOGITS_LAST = 4
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """Folder with the numbers recorded from the published implementation (see its README.md)."""
+    """Folder with the numbers recorded from the published implementation (see fixtures/README.md)."""
     return REFERENCE
 
 
 def load_json(relative_path: str) -> Any:
     """Read one JSON file of the golden reference."""
-    return json.loads((REFERENCE / relative_path).read_text())
+    path = REFERENCE / relative_path
+    if not path.exists():
+        return json.loads(gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()))
+    return json.loads(path.read_text())
 
 
 def load_arrays(relative_path: str) -> dict[str, np.ndarray]:
-    """Read all arrays of one `.npz` file of the golden reference."""
+    """Read all arrays of one `.npz` file of the golden reference; frames come back as normalised pixels."""
+    loaded = {}
     with np.load(REFERENCE / relative_path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        for name in arrays.files:
+            array = arrays[name]
+            if name.endswith(FRAMES_SUFFIX):
+                name, array = name.removesuffix(FRAMES_SUFFIX), levels_to_pixels(_frame_bank()[array])
+            loaded[name] = array
+    return loaded
+
+
+@cache
+def _frame_bank() -> np.ndarray:
+    with np.load(REFERENCE / "frames.npz") as arrays:
+        return arrays["levels"]
+
+
+def levels_to_pixels(levels: np.ndarray) -> np.ndarray:
+    """Turn 8-bit levels into the float32 pixels between -1 and 1 that the published pipeline makes of them."""
+    return (levels.astype(np.float32) * np.float32(1 / 255) - np.float32(0.5)) / np.float32(0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +72,20 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     yield
     torch.set_rng_state(torch_state)
     np.random.set_state(numpy_state)
+
+
+@pytest.fixture(scope="session")
+def published_model() -> PreTrainedModel:
+    """The tiny model of the golden reference, loaded from its published layout in float32."""
+    return load_published_model()
+
+
+@pytest.fixture(scope="session")
+def published_processor() -> ProcessorMixin:
+    """The processor that belongs to it."""
+    return AutoProcessor.from_pretrained(PUBLISHED)
+
+
+def load_published_model() -> PreTrainedModel:
+    """Load the tiny model of the golden reference anew, for tests that change it."""
+    return AutoModelForImageTextToText.from_pretrained(PUBLISHED).eval()

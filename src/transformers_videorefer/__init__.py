@@ -1,1 +1,60 @@
-"""VideoRefer for transformers: ask a video language model about any region of a video."""
+"""VideoRefer for transformers: ask a video language model about any region of a video.
+
+Importing this package registers the model with the Auto classes of transformers and lets them load the published
+checkpoints as they are.
+"""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+)
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor  # the top-level name needs torchvision
+
+from .checkpoints import (
+    PublishedBaseConfig,
+    PublishedConfig,
+    convert_checkpoint,
+    describe_published,
+    load_published_processor,
+)
+from .configuration_videorefer import VideoReferConfig
+from .modeling_videorefer import (
+    VideoReferForConditionalGeneration,
+    VideoReferModel,
+    VideoReferPreTrainedModel,
+)
+from .processing_videorefer import VideoReferProcessor
+from .video_processing_videorefer import VideoReferVideoProcessor
+
+
+__version__ = "0.1.0.dev0"
+
+
+def register() -> None:
+    """Make the Auto classes know the model and the published layouts. Importing the package does this."""
+    for config_class in (VideoReferConfig, PublishedConfig, PublishedBaseConfig):
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    AutoModel.register(VideoReferConfig, VideoReferModel, exist_ok=True)
+    for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM):
+        auto_class.register(VideoReferConfig, VideoReferForConditionalGeneration, exist_ok=True)
+    AutoProcessor.register(VideoReferConfig, VideoReferProcessor, exist_ok=True)
+    AutoVideoProcessor.register(VideoReferConfig, VideoReferVideoProcessor, exist_ok=True)
+    VideoReferPreTrainedModel.published_loader = staticmethod(describe_published)
+    VideoReferProcessor.published_loader = staticmethod(load_published_processor)
+
+
+register()
+
+__all__ = [
+    "VideoReferConfig",
+    "VideoReferForConditionalGeneration",
+    "VideoReferModel",
+    "VideoReferProcessor",
+    "VideoReferVideoProcessor",
+    "convert_checkpoint",
+    "register",
+]

@@ -1,8 +1,6 @@
 """Reader for video files: exact by frame number, decoding no more than the wanted frames need."""
 
-import io
 import itertools
-import os
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -10,7 +8,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from transformers.utils import logging
 
-from .packet_index_videorefer import PacketInfo, find_cut, index_packets, list_packets
+from .file_extent_videorefer import FileExtent, count_promised_frames, measure_file
+from .packet_index_videorefer import PacketInfo, index_packets, list_packets
 from .reader_base_videorefer import VideoReader
 
 
@@ -23,6 +22,9 @@ except ImportError:
 logger = logging.get_logger(__name__)
 
 EDIT_LIST_MODES = ("apply", "ignore")
+# Containers that store one frame per packet and when it is shown. In others (AVI, transport streams) a packet may lack
+# a time, hold half a frame or begin before the first key frame.
+INDEXED_CONTAINERS = ("mov", "matroska")
 # Codecs whose unwanted non-reference pictures may be left out: nothing else is ever predicted from them. (In HEVC the
 # same mark only speaks about one temporal layer.)
 SKIPPABLE_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video"})
@@ -43,9 +45,13 @@ class ContainerReader(VideoReader):
     Every decoded picture is recognised by its presentation time. Where that is not possible, or a picture does not
     come as expected, frames are decoded one after the other from the beginning: slower, but never another picture.
     One `read` at a time.
+
+    Attributes:
+        num_decoded_frames (`int`): Pictures that the decoder has given so far, wanted or not.
     """
 
     backend = "pyav"
+    num_decoded_frames = 0
 
     def __init__(self, source: str | BinaryIO, name: str, *, edit_list: str = "apply", num_threads: int = 1):
         if av is None:
@@ -54,9 +60,11 @@ class ContainerReader(VideoReader):
             raise ValueError(f"`edit_list` is {edit_list!r} ({name}). Pass one of {', '.join(EDIT_LIST_MODES)}.")
         self.name = name
         self._source, self._edit_list, self._num_threads = source, edit_list, num_threads
+        self._is_address = isinstance(source, str) and source.startswith(("http://", "https://"))
         self._container: Any = None
+        self._packets: Any = None
         self._sizes: dict[int, tuple[int, int]] = {}
-        self._head, self._file_size = _probe(source)
+        self._extent = self._measure()
         self._open()
         try:
             self._make_index()
@@ -66,10 +74,11 @@ class ContainerReader(VideoReader):
 
     def close(self) -> None:
         """Close the container; a file object of the caller stays open."""
-        if self._container is not None:
+        if self._packets is not None:
             self._packets.close()
+        if self._container is not None:
             self._container.close()
-            self._container = None
+        self._packets = self._container = None
 
     def _open(self) -> None:
         """Open the container at its first packet."""
@@ -77,7 +86,7 @@ class ContainerReader(VideoReader):
         file, timeout = self._source, None
         if not isinstance(file, str):
             file.seek(0)
-        elif "://" in file:
+        elif self._is_address:
             timeout = (OPEN_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
         else:
             # Without the prefix a colon in a file name would be taken for a protocol.
@@ -91,18 +100,30 @@ class ContainerReader(VideoReader):
         self._codec = self._stream.codec_context
         self._codec.thread_count = self._num_threads
         self._packets = self._container.demux(self._stream)
-        self._position = 0
+        # Number of the packet that comes next; `None` when it is not known.
+        self._position: int | None = 0
+
+    def _measure(self) -> FileExtent | None:
+        """Size of a local file, taken before the decoder library keeps track of the position in it."""
+        if not isinstance(self._source, str):
+            return measure_file(self._source)
+        if self._is_address:
+            return None
+        with open(self._source, "rb") as file:
+            return measure_file(file)
 
     def _explain_open_error(self, error: Exception) -> Exception:
         """Say what is wrong with a file that cannot be opened."""
-        if not isinstance(error, av.InvalidDataError):
+        if not isinstance(error, (av.InvalidDataError, av.EOFError)):
             return OSError(f"{self.name} cannot be opened: {error}. Check the address and the access rights.")
-        if self._head[4:8] == b"ftyp":
+        if self._extent is not None and self._extent.head[4:8] == b"ftyp":
             return OSError(
                 f"{self.name} is truncated: the list of its frames is missing, so not even frame 0 can be read. "
                 "Download or copy the file again."
             )
-        return ValueError(f"{self.name} is not a video that can be decoded ({error}). Pass a video file.")
+        return ValueError(
+            f"{self.name} is not a video that can be decoded, or it is truncated ({error}). Pass a video file."
+        )
 
     def _choose_stream(self) -> Any:
         """The video stream that players show; cover pictures do not count."""
@@ -125,15 +146,17 @@ class ContainerReader(VideoReader):
             packets = list_packets(self._packets, self._codec.name, self._codec.extradata)
         except av.FFmpegError as error:
             raise OSError(f"{self.name} cannot be read to its end: {error}. Download or copy it again.") from error
-        self._position = len(packets) + 1
+        self._position = None
         self._refuse_cut_file(packets, float(rate or 0))
-        self._index = index_packets(packets) if packets else None
+        is_trusted = any(kind in self._container.format.name for kind in INDEXED_CONTAINERS)
+        self._index = index_packets(packets, self._codec.has_b_frames) if packets and is_trusted else None
         if self._index is not None:
             self._times = self._index.frame_times.tolist()
         else:
             logger.info(f"The packets of {self.name} do not tell its frames; it is decoded once to count them.")
             self._times = [frame.pts for frame in self._decode_all()]
-            self._index = index_packets(packets, self._times) if self._times else None
+            if self._times:
+                self._index = index_packets(packets, decoded_times=self._times)
         self.num_frames = len(self._times)
         if not self.num_frames:
             raise ValueError(f"{self.name} has no frames. Pass a video with at least one.")
@@ -157,12 +180,17 @@ class ContainerReader(VideoReader):
 
     def _refuse_cut_file(self, packets: list[PacketInfo], rate: float) -> None:
         """Raise for a file that ends before its last frame."""
-        size = self._file_size or self._container.size
-        promised = find_cut(self._container, self._stream, packets, rate, size, self._head)
-        if promised is None:
+        is_short = self._extent is not None and self._extent.announced > self._extent.size
+        # Transport streams mark packets after a disturbed reception, too.
+        is_cut = bool(packets) and packets[-1].is_cut and "mpegts" not in self._container.format.name
+        if not is_short and not is_cut:
             return
         whole = sum(not packet.is_cut for packet in packets)
-        of = f" of {promised}" if promised > whole else ""
+        promised = count_promised_frames(self._container, self._stream, packets, rate)
+        # A file that only lost its table of contents still has all its frames.
+        if 0 < promised <= whole:
+            return
+        of = f" of {promised}" if promised else ""
         raise OSError(
             f"{self.name} is truncated: it ends after {whole}{of} frames, so frame {whole} cannot be read. "
             "Download or copy the file again."
@@ -185,6 +213,8 @@ class ContainerReader(VideoReader):
         return self._sizes[index]
 
     def _read(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        if self._container is None:
+            raise ValueError(f"{self.name} is closed. Open it again to read frames.")
         if self._index is None:
             yield from self._read_by_counting(wanted)
             return
@@ -235,6 +265,7 @@ class ContainerReader(VideoReader):
             skip = can_skip and number is not None and number not in needed
             self._codec.skip_frame = "NONREF" if skip else "DEFAULT"
             for frame in self._codec.decode(packet):
+                self.num_decoded_frames += 1
                 if frame.pts not in numbers:
                     continue
                 if not frames or numbers[frame.pts] != frames[0]:
@@ -245,7 +276,7 @@ class ContainerReader(VideoReader):
 
     def _packets_between(self, first: int, last: int) -> Iterator[tuple[int, Any]]:
         """Yield packets `first` to `last` with their positions, each checked against the index."""
-        if not 0 <= first - self._position <= MAX_PACKETS_TO_PASS:
+        if self._position is None or not 0 <= first - self._position <= MAX_PACKETS_TO_PASS:
             self._seek(first)
         self._codec.flush_buffers()
         while self._position <= last:
@@ -278,6 +309,7 @@ class ContainerReader(VideoReader):
     def _decode_all(self) -> Iterator[Any]:
         """Decode the whole file from its beginning, without leaving out anything."""
         self._open()
+        self._position = None
         num_frames = 0
         for packet in self._packets:
             # An empty packet stands for a repeated picture; to a decoder it would mean the end of the stream.
@@ -294,6 +326,7 @@ class ContainerReader(VideoReader):
                     "The file is damaged; copy it again or encode it anew."
                 ) from error
             num_frames += len(frames)
+            self.num_decoded_frames += len(frames)
             yield from frames
 
     def _read_by_counting(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -335,17 +368,6 @@ def turn_upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     if not (a or d):
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-def _probe(source: str | BinaryIO) -> tuple[bytes, int | None]:
-    """First bytes and size of a local file, looked up before the decoder library keeps track of its position."""
-    if isinstance(source, str):
-        if "://" in source:
-            return b"", None
-        with open(source, "rb") as file:
-            return file.read(4096), os.path.getsize(source)
-    source.seek(0)
-    return source.read(4096), source.seek(0, io.SEEK_END)
 
 
 def _prepend(packet: Any, packets: Iterator[Any]) -> Iterator[Any]:

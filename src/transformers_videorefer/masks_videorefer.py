@@ -107,6 +107,8 @@ def rle_is_empty(rle: Mapping[str, Any], *, where: str) -> bool:
     """
     counts = rle["counts"]
     if not isinstance(counts, bytes):
+        if len(counts) > 1 and isinstance(counts[1], (int, np.integer)) and counts[1] > 0:
+            return False
         return not rle_runs(rle, where=where)[1::2].any()
     start = 0
     while start < len(counts) and counts[start] - 48 & 32:  # skip the first run, which is background
@@ -364,6 +366,15 @@ def _solve_between(slope: float, offset: np.ndarray, low: float, high: float) ->
 
 
 def shorten(value: Any) -> str:
-    """Quote a value in an error message without flooding it."""
-    text = repr(value)
+    """Quote a value in an error message without flooding it.
+
+    Args:
+        value (`Any`): The value.
+
+    Returns:
+        `str`: Its repr on one line of at most 80 characters; for larger arrays and tensors their shape.
+    """
+    if isinstance(value, (np.ndarray, torch.Tensor)) and np.prod(value.shape) > 16:
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

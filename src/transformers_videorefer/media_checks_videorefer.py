@@ -141,6 +141,24 @@ def _num_tokens(output: BaseModelOutputWithPooling) -> list[int]:
     return [len(tokens) for tokens in output.pooler_output]
 
 
+def check_sample_counts_given(batch: int, num_regions: int, sample_counts: torch.Tensor | None) -> None:
+    """Refuse a batch whose regions cannot be told apart.
+
+    Args:
+        batch (`int`): Samples of the batch.
+        num_regions (`int`): Regions of the batch.
+        sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): What says whose they are.
+
+    Raises:
+        ValueError: If several samples share regions and `sample_counts` is missing.
+    """
+    if sample_counts is None and batch > 1 and num_regions:
+        raise ValueError(
+            f"`sample_counts` is missing: {batch} samples share {num_regions} regions, and only it says whose they "
+            "are. Pass everything the processor returns."
+        )
+
+
 def check_placeholders(
     input_ids: torch.Tensor,
     outputs: dict[str, BaseModelOutputWithPooling],
@@ -162,11 +180,6 @@ def check_placeholders(
     batch = len(input_ids)
     if sample_counts is not None and len(sample_counts) != batch:
         raise ValueError(f"`sample_counts` has {len(sample_counts)} rows for {batch} rows of `input_ids`.")
-    if sample_counts is None and batch > 1 and "region" in outputs:
-        raise ValueError(
-            f"`sample_counts` is missing: {batch} samples share {len(outputs['region'].pooler_output)} regions, and "
-            "only it says whose they are. Pass everything the processor returns."
-        )
     for kind, column in zip(KINDS, (0, 1, 3), strict=True):
         num_placeholders = (input_ids == getattr(config, f"{kind}_token_id")).sum(dim=1).tolist()
         num_features = _num_tokens(outputs[kind]) if kind in outputs else []

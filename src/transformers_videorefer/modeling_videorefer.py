@@ -1,15 +1,15 @@
 """The VideoRefer model: SigLIP tower, STC connector, spatial-temporal object encoder and Qwen2."""
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 from transformers.generation.logits_process import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
@@ -17,10 +17,12 @@ from transformers.utils import can_return_tuple
 
 from .configuration_videorefer import VideoReferConfig
 from .connector_videorefer import VideoReferSTCConnector
+from .loading_videorefer import VideoReferLoadingMixin, add_mark_tokens, read_vision_config
 from .media_checks_videorefer import (
     check_no_unknown_media_keys,
     check_placeholders,
     check_region_inputs,
+    check_sample_counts_given,
     resolve_region_frames,
     split_by_sample,
 )
@@ -90,7 +92,7 @@ class VideoReferCausalLMOutputWithPast(ModelOutput):
     region_hidden_states: torch.Tensor | None = None
 
 
-class VideoReferPreTrainedModel(VideoReferSavingMixin, PreTrainedModel):
+class VideoReferPreTrainedModel(VideoReferLoadingMixin, VideoReferSavingMixin, PreTrainedModel):
     """Loading, saving and initialisation shared by the VideoRefer models."""
 
     config: VideoReferConfig
@@ -105,20 +107,38 @@ class VideoReferPreTrainedModel(VideoReferSavingMixin, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # Connector and object encoder start as in the published training: with the default scheme of the layers. The
+        # Connector and object encoder start as in the published training: with the layers' own default scheme. The
         # library's normal(0, 0.02) would make the depthwise 3x3 kernels vanish.
-        if isinstance(module, (VideoReferSTCConnector, VideoReferRegionEncoder)):
-            for layer in module.modules():
-                if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)):
-                    init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
-                    if layer.bias is not None:
-                        bound = 1 / math.sqrt(layer.weight[0].numel())
-                        init.uniform_(layer.bias, -bound, bound)
-                elif isinstance(layer, nn.LayerNorm):
-                    init.ones_(layer.weight)
-                    init.zeros_(layer.bias)
-        else:
+        if not getattr(module, "keeps_default_init", False):
             super()._init_weights(module)
+        elif isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+
+def cut_vision_tower(tower: PreTrainedModel, num_layers: int) -> PreTrainedModel:
+    """Remove what lies behind the feature layer: later layers, the final norm and the pooling head.
+
+    The tower keeps its published configuration, which the library finds it by (`set_attn_implementation`).
+
+    Args:
+        tower (`SiglipVisionModel`): The tower; changed in place.
+        num_layers (`int`): Layers to keep.
+
+    Returns:
+        `SiglipVisionModel`: The same tower, whose `last_hidden_state` now is the feature layer.
+    """
+    del tower.encoder.layers[num_layers:]
+    tower.post_layernorm = nn.Identity()
+    if tower.use_head:
+        del tower.head
+        tower.use_head = False
+    return tower
 
 
 class VideoReferModel(VideoReferPreTrainedModel):
@@ -133,14 +153,11 @@ class VideoReferModel(VideoReferPreTrainedModel):
 
     def __init__(self, config: VideoReferConfig):
         super().__init__(config)
-        vision_config = copy.deepcopy(config.vision_config)
-        vision_config.num_hidden_layers = config.num_vision_layers
-        vision_config.vision_use_head = False
-        self.vision_tower = AutoModel.from_config(vision_config)
-        # The feature layer is an inner one: it is used as it is, without the norm that follows the last layer.
-        self.vision_tower.post_layernorm = nn.Identity()
+        self.vision_tower = cut_vision_tower(AutoModel.from_config(config.vision_config), config.num_vision_layers)
         self.connector = VideoReferSTCConnector(config)
         self.region_encoder = VideoReferRegionEncoder(config)
+        for module in (*self.connector.modules(), *self.region_encoder.modules()):
+            module.keeps_default_init = True  # see `_init_weights`
         self.language_model = AutoModel.from_config(config.text_config)
         # Published checkpoints hold the whole tower; what lies behind the feature layer is never used.
         surplus = range(config.num_vision_layers, config.vision_config.num_hidden_layers)
@@ -345,12 +362,23 @@ class VideoReferModel(VideoReferPreTrainedModel):
         return outputs
 
     def _embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Look up token embeddings; placeholder ids beyond the table read row 0, to be overwritten or never attended."""
-        embeddings = self.get_input_embeddings()
-        beyond = [token_id for token_id in self._placeholder_ids() if token_id >= embeddings.num_embeddings]
-        for token_id in beyond:
-            input_ids = input_ids.masked_fill(input_ids == token_id, 0)
-        return embeddings(input_ids)
+        """Look up token embeddings; placeholder ids beyond the table read row 0, which is overwritten or rejected."""
+        return self.get_input_embeddings()(self.replace_ids_beyond_table(input_ids))
+
+    def replace_ids_beyond_table(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Replace placeholder ids that have no row in the embedding table by 0.
+
+        Args:
+            input_ids (`torch.LongTensor`): Ids of any shape.
+
+        Returns:
+            `torch.LongTensor`: Ids of the same shape.
+        """
+        num_embeddings = self.get_input_embeddings().num_embeddings
+        for token_id in self._placeholder_ids():
+            if token_id >= num_embeddings:
+                input_ids = input_ids.masked_fill(input_ids == token_id, 0)
+        return input_ids
 
     def _placeholder_ids(self) -> tuple[int, int, int]:
         return self.config.video_token_id, self.config.image_token_id, self.config.region_token_id
@@ -439,6 +467,8 @@ class VideoReferModel(VideoReferPreTrainedModel):
         check_no_unknown_media_keys(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
+        if input_ids is not None and region_lengths is not None:
+            check_sample_counts_given(len(input_ids), len(region_lengths), sample_counts)
         outputs = self.encode_media(
             mm_encoder_outputs,
             sample_counts,
@@ -518,32 +548,36 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         Raises:
             OSError: If a checkpoint cannot be found.
         """
-        vision_config = AutoConfig.from_pretrained(vision)
-        vision_config = getattr(vision_config, "vision_config", vision_config)
+        vision_config = read_vision_config(vision)
         text_model = AutoModelForCausalLM.from_pretrained(text, dtype=dtype if dtype is not None else "auto")
-        next_id = len(AutoTokenizer.from_pretrained(text))
+        text_config = text_model.config.to_dict() | {"_name_or_path": ""}
         config = VideoReferConfig(
             vision_config=vision_config.to_dict(),
-            text_config=text_model.config.to_dict(),
-            region_token_id=next_id,
-            video_token_id=next_id + 1,
-            image_token_id=next_id + 2,
+            text_config=text_config,
+            **add_mark_tokens(AutoTokenizer.from_pretrained(text)),
             **config_kwargs,
         )
         config.dtype = text_model.dtype
         with torch.device("meta"):
             model = cls(config)
         base = model.model
-        tower = type(base.vision_tower).from_pretrained(
-            vision, config=base.vision_tower.config, dtype=text_model.dtype
-        )
-        tower.post_layernorm = nn.Identity()
-        base.vision_tower, base.language_model, model.lm_head = tower, text_model.model, text_model.lm_head
-        for module in (base.connector, base.region_encoder):
-            module.to_empty(device=text_model.device).to(text_model.dtype)
-            model._init_weights(module)
+        tower = type(base.vision_tower).from_pretrained(vision, config=config.vision_config, dtype=text_model.dtype)
+        base.vision_tower = cut_vision_tower(tower, config.num_vision_layers)
+        base.language_model, model.lm_head = text_model.model, text_model.lm_head
+        for part in (base.connector, base.region_encoder):
+            part.to_empty(device=text_model.device).to(text_model.dtype)
+            for module in part.modules():
+                model._init_weights(module)
         model.generation_config = text_model.generation_config
         model.tie_weights()
+        # The processor that `save_pretrained` writes beside the model.
+        model._processor_arguments = {
+            "vision": vision,
+            "text": text,
+            "num_frames": config.num_frames,
+            "num_region_tokens": config.num_region_tokens,
+            "connector_downsample": config.connector_downsample,
+        }
         return model.eval()
 
     def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
@@ -664,6 +698,8 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         sample_counts = model_kwargs.pop("sample_counts", None)
         if input_ids is not None and input_ids.numel():
             # Checked here, where whole prompts are at hand: a chunk of a prompt has fewer placeholders than features.
+            num_regions = len(outputs["region"].pooler_output) if outputs and "region" in outputs else 0
+            check_sample_counts_given(len(input_ids), num_regions, sample_counts)
             check_placeholders(input_ids, outputs or {}, sample_counts, self.config)
             model_kwargs["num_prompt_tokens"] = input_ids.shape[1]
             if expand_size > 1 and outputs:
@@ -676,25 +712,45 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         return input_ids, model_kwargs
 
     def prepare_inputs_for_generation(
-        self, input_ids: torch.LongTensor, num_prompt_tokens: int | None = None, **kwargs: Any
+        self,
+        input_ids: torch.LongTensor,
+        num_prompt_tokens: int | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Prepare one step; see `GenerationMixin`.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, sequence)`): All ids so far, or one chunk of the prompt.
             num_prompt_tokens (`int`, *optional*): Length of the whole prompt.
+            inputs_embeds (`torch.Tensor` of shape `(batch, sequence, hidden_size)`, *optional*): Embeddings of the
+                prompt, in place of ids.
             kwargs: What the library hands over.
 
         Returns:
             `dict[str, Any]`: Arguments of `forward`.
         """
-        model_inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        model_inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         step_ids = model_inputs.get("input_ids")
         if step_ids is not None and num_prompt_tokens is not None:
             # Ids that the cache holds already were cut off on the left.
             num_cut = input_ids.shape[1] - step_ids.shape[1]
             model_inputs["num_prompt_tokens"] = max(num_prompt_tokens - num_cut, 0)
         return model_inputs
+
+    def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> Any:
+        generator = super()._get_candidate_generator(*args, **kwargs)
+        if isinstance(generator, PromptLookupCandidateGenerator):
+            # It copies candidates from the prompt and indexes made-up logits with them, which placeholder ids beyond
+            # the vocabulary would leave.
+            get_candidates = generator.get_candidates
+
+            def get_candidates_in_table(input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+                candidates, logits = get_candidates(self.model.replace_ids_beyond_table(input_ids), *args, **kwargs)
+                return torch.cat([input_ids, candidates[:, input_ids.shape[1] :]], dim=1), logits
+
+            generator.get_candidates = get_candidates_in_table
+        return generator
 
     def _get_logits_processor(
         self,

@@ -11,11 +11,31 @@ import numpy as np
 # Codecs whose key frames reset the decoder, so that decoding may start at any of them. For other codecs (H.264 and
 # HEVC apart, whose packets are looked into) decoding starts at the first packet.
 CLEAN_KEY_FRAME_CODECS = frozenset(
-    {"vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "png", "ffv1", "prores", "dnxhd", "rawvideo"}
+    {"vp8", "vp9", "av1", "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9", "mpeg1video", "mpeg2video", "mpeg4"}
+    | {"mjpeg", "png", "ffv1", "prores", "dnxhd", "rawvideo"}
 )
-H264_IDR, H264_SEI, H264_LAST_SLICE_TYPE = 5, 6, 5
-HEVC_FIRST_IRAP, HEVC_LAST_IRAP, HEVC_LAST_SLICE_TYPE = 16, 21, 31
 RECOVERY_POINT = 6
+
+
+class NalKinds(NamedTuple):
+    """Where a NAL unit of a codec keeps its kind, and which kinds matter here."""
+
+    shift: int
+    mask: int
+    slices: range
+    clean_slices: range
+    settings: range
+    recovery: int | None
+
+
+NAL_KINDS = {
+    # Slices 1 to 5, of which 5 begins with a clean slate; settings 7 and 8; recovery points are told in kind 6.
+    "h264": NalKinds(shift=0, mask=31, slices=range(1, 6), clean_slices=range(5, 6), settings=range(7, 9), recovery=6),
+    # Slices 0 to 31, of which 16 to 21 are random access points that all later pictures respect; settings 32 to 34.
+    "hevc": NalKinds(
+        shift=1, mask=63, slices=range(32), clean_slices=range(16, 22), settings=range(32, 35), recovery=None
+    ),
+}
 
 
 class PacketInfo(NamedTuple):
@@ -29,6 +49,8 @@ class PacketInfo(NamedTuple):
         is_hidden (`bool`): Whether the edit list of the file hides the frame.
         is_shown (`bool`): Whether the packet gives a frame of its own that is not hidden.
         is_cut (`bool`): Whether bytes of the packet are missing or known to be wrong.
+        new_settings (`tuple[bytes, ...]`): Decoder settings that a key frame brings along and that are not those of
+            the file's header.
     """
 
     time: int | None
@@ -38,6 +60,7 @@ class PacketInfo(NamedTuple):
     is_hidden: bool
     is_shown: bool
     is_cut: bool
+    new_settings: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,11 +91,15 @@ class PacketIndex:
         return int(candidates[place])
 
 
-def index_packets(packets: list[PacketInfo], decoded_times: Sequence[int | None] | None = None) -> PacketIndex | None:
+def index_packets(
+    packets: list[PacketInfo], is_reordered: bool = False, decoded_times: Sequence[int | None] | None = None
+) -> PacketIndex | None:
     """Number the frames of a file by the presentation times of its packets.
 
     Args:
         packets (`list[PacketInfo]`): All packets of the stream, in the order of the file.
+        is_reordered (`bool`, *optional*, defaults to `False`): Whether the decoder gives frames in another order than
+            the packets come in.
         decoded_times (`Sequence[int | None]`, *optional*): Presentation times of the frames that decoding the whole
             file gave. Without them the packets are trusted only if nothing about them is unusual.
 
@@ -87,19 +114,31 @@ def index_packets(packets: list[PacketInfo], decoded_times: Sequence[int | None]
         shown = [number for number, packet in enumerate(packets) if packet.is_shown]
         if not packets[0].is_start or any(times[number] < times[0] for number in shown):
             return None
+        # Times that only rise although frames are reordered were made up by a program that did not know better.
+        if is_reordered and times == sorted(times):
+            return None
     else:
         numbers = {time: number for number, time in enumerate(times)}
         shown = [numbers.get(time) for time in decoded_times]
         if None in shown or any(later <= earlier for earlier, later in itertools.pairwise(decoded_times)):
             return None
-    shown.sort(key=times.__getitem__)
-    # A packet stored before a start but shown after it would contradict the order that `start_for` relies on.
-    latest = np.maximum.accumulate(np.asarray(times))
-    starts = [
-        number
-        for number, packet in enumerate(packets)
-        if number == 0 or (packet.is_start and latest[number - 1] < packet.time)
-    ]
+    return _build_index(packets, shown)
+
+
+def _build_index(packets: list[PacketInfo], shown: list[int]) -> PacketIndex:
+    """Sort the packets that give a frame by time, and list the packets at which decoding may start."""
+    times = [packet.time for packet in packets]
+    shown = sorted(shown, key=times.__getitem__)
+    starts = [0]
+    # Where settings change on the way (recordings that were joined), a decoder must see all of them in order.
+    if len({packet.new_settings for packet in packets if packet.is_start or packet.new_settings}) <= 1:
+        # A packet stored before a start but shown after it would contradict the order that `start_for` relies on.
+        latest = np.maximum.accumulate(np.asarray(times))
+        starts += [
+            number
+            for number, packet in enumerate(packets)
+            if number and packet.is_start and latest[number - 1] < packet.time
+        ]
     return PacketIndex(
         frame_times=np.asarray([times[number] for number in shown], dtype=np.int64),
         frame_packets=np.asarray(shown, dtype=np.int64),
@@ -114,7 +153,7 @@ def list_packets(packets: Iterable[Any], codec: str, extradata: bytes | None) ->
 
     Args:
         packets (`Iterable[av.Packet]`): The packets in the order of the file, with the empty one that ends them.
-        codec (`str`): Name of the codec.
+        codec (`str`): Name of the decoder.
         extradata (`bytes`, *optional*): Set-up bytes of the codec.
 
     Returns:
@@ -125,15 +164,19 @@ def list_packets(packets: Iterable[Any], codec: str, extradata: bytes | None) ->
         if packet.dts is None and packet.size == 0:
             continue
         is_hidden = packet.is_discard
+        is_start, new_settings = (
+            inspect_key_frame(packet, codec, extradata or b"") if packet.is_keyframe else (False, ())
+        )
         infos.append(
             PacketInfo(
                 time=packet.pts,
                 duration=packet.duration or 0,
                 size=packet.size,
-                is_start=packet.is_keyframe and is_clean_start(packet, codec, extradata),
+                is_start=is_start,
                 is_hidden=is_hidden,
                 is_shown=not is_hidden and not (codec == "vp8" and _is_invisible_vp8(packet)),
                 is_cut=packet.is_corrupt,
+                new_settings=new_settings,
             )
         )
     return infos
@@ -144,35 +187,36 @@ def _is_invisible_vp8(packet: Any) -> bool:
     return packet.size > 0 and not (memoryview(packet)[0] >> 4) & 1
 
 
-def is_clean_start(packet: Any, codec: str, extradata: bytes | None) -> bool:
-    """Whether no frame shown after a key frame needs anything stored before it.
+def inspect_key_frame(packet: Any, codec: str, extradata: bytes) -> tuple[bool, tuple[bytes, ...]]:
+    """Find out whether no frame shown after a key frame needs anything stored before it.
 
     Containers also mark pictures as key frames from which a decoder only recovers after a while (periodic intra
     refresh), so H.264 and HEVC packets are looked into.
 
     Args:
         packet (`av.Packet`): A packet that the container marks as a key frame.
-        codec (`str`): Name of the codec.
-        extradata (`bytes`, *optional*): Set-up bytes of the codec.
+        codec (`str`): Name of the decoder.
+        extradata (`bytes`): Set-up bytes of the codec.
 
     Returns:
-        `bool`: True if decoding may start at the packet.
+        `tuple[bool, tuple[bytes, ...]]`: Whether decoding may start at the packet, and the decoder settings in it that
+        `extradata` does not hold.
     """
-    if codec not in ("h264", "hevc"):
-        return codec in CLEAN_KEY_FRAME_CODECS
-    recovers = False
-    for unit in _nal_units(memoryview(packet), codec, extradata or b""):
-        if codec == "hevc":
-            kind = (unit[0] >> 1) & 0x3F
-            if kind <= HEVC_LAST_SLICE_TYPE:
-                return HEVC_FIRST_IRAP <= kind <= HEVC_LAST_IRAP
-        else:
-            kind = unit[0] & 0x1F
-            if kind == H264_SEI:
+    settings = [bytes(packet.get_sidedata("new_extradata"))] if packet.has_sidedata("new_extradata") else []
+    is_start = codec in CLEAN_KEY_FRAME_CODECS
+    if codec in NAL_KINDS:
+        kinds, is_start, recovers = NAL_KINDS[codec], False, False
+        for unit in _nal_units(memoryview(packet), codec, extradata):
+            kind = unit[0] >> kinds.shift & kinds.mask
+            if kind in kinds.settings:
+                content = bytes(unit).rstrip(b"\0")
+                settings += [] if content in extradata else [content]
+            elif kind == kinds.recovery:
                 recovers = recovers or _recovers_at_once(bytes(unit[1:]))
-            elif 1 <= kind <= H264_LAST_SLICE_TYPE:
-                return kind == H264_IDR or recovers
-    return False
+            elif kind in kinds.slices:
+                is_start = kind in kinds.clean_slices or recovers
+                break
+    return is_start, tuple(settings)
 
 
 def _nal_units(data: memoryview, codec: str, extradata: bytes) -> Iterable[memoryview]:
@@ -217,55 +261,3 @@ def _sei_number(payload: bytes, place: int) -> tuple[int, int]:
         if payload[place - 1] != 0xFF:
             break
     return number, place
-
-
-def find_cut(
-    container: Any, stream: Any, packets: list[PacketInfo], rate: float, file_size: int | None, head: bytes
-) -> int | None:
-    """Find out whether a file ends before its last frame.
-
-    Args:
-        container (`av.container.InputContainer`): The open file, read to its end.
-        stream (`av.VideoStream`): The stream of the frames.
-        packets (`list[PacketInfo]`): Its packets.
-        rate (`float`): Average frames per second, or 0.
-        file_size (`int`, *optional*): Number of bytes of the file, where known.
-        head (`bytes`): First bytes of the file, where known.
-
-    Returns:
-        `int`, *optional*: About how many frames the container promises (0 when it does not say) if the file is cut
-        off, and `None` if it is whole.
-    """
-    kind = container.format.name
-    is_cut = bool(packets) and packets[-1].is_cut and "mpegts" not in kind
-    promised = stream.frames
-    if "mov" in kind:
-        entries = stream.index_entries
-        promised = len(entries)
-        if file_size and len(packets) < promised:
-            is_cut = is_cut or any(entry.pos + entry.size > file_size for entry in entries)
-    elif "matroska" in kind and container.duration and file_size:
-        end = max(((packet.time or 0) + packet.duration for packet in packets), default=0) * float(stream.time_base)
-        missing = container.duration / 1e6 - end
-        promised = len(packets) + round(missing * rate)
-        # Without the second condition a file that only lost its table of contents would count as cut.
-        is_cut = is_cut or (_matroska_end(head) > file_size and missing * (rate or 1) > 0.5)
-    elif kind == "avi" and file_size:
-        is_cut = is_cut or (head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > file_size)
-    return promised if is_cut else None
-
-
-def _matroska_end(head: bytes) -> int:
-    """Number of bytes that a Matroska or WebM file announces, or 0 where it does not."""
-    place = 0
-    for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-        if head[place : place + 4] != element or len(head) < place + 12:
-            return 0
-        # The number of leading zero bits of the first byte tells how many bytes the size has.
-        num_bytes = 9 - head[place + 4].bit_length()
-        mask = (1 << 7 * num_bytes) - 1
-        size = int.from_bytes(head[place + 4 : place + 4 + num_bytes], "big") & mask
-        if size == mask:
-            return 0
-        place += 4 + num_bytes + size
-    return place

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence
 
 from .reader_base_videorefer import VideoReader
 
@@ -166,53 +166,60 @@ class AnimationReader(VideoReader):
     """Frames of an animated picture (GIF, WebP, PNG), each as it is shown, or of a still one (a single frame)."""
 
     def __init__(self, source: str | os.PathLike | BinaryIO, name: str, *, fps: float | None = None):
-        self.name = name
+        self.name, self._given_fps = name, fps
         try:
             self._image = Image.open(source)
             self.num_frames = getattr(self._image, "n_frames", 1)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise ValueError(f"{name} cannot be read as a picture: {error}. Repair or replace the file.") from error
-        self._fps, self._times = fps, None
+        self._shown_seconds: np.ndarray | None = None
+        try:
+            # A cut file shows in its last frame; without looking there, only the number of frames would be lower.
+            self._load(self.num_frames - 1)
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Close the file, unless the caller opened it."""
+        """Close the file."""
         self._image.close()
 
     @property
     def fps(self) -> float | None:
-        """`float`, *optional*: Average frames per second; `None` for a still picture."""
-        durations = self._durations()
-        return self.num_frames / durations.sum() if durations.sum() else self._fps
+        """`float`, *optional*: Average frames per second; the given one where the file has no times."""
+        total = self._durations().sum()
+        return float(self.num_frames / total) if total else self._given_fps
 
     @property
     def frame_times(self) -> np.ndarray:
         """`np.ndarray` of shape `(num_frames,)`: Seconds of each frame, counted from the first frame."""
         durations = self._durations()
-        if not durations.sum():
-            return super().frame_times
-        return np.concatenate([[0.0], np.cumsum(durations)[:-1]])
+        return np.cumsum(durations) - durations if durations.sum() else super().frame_times
 
     def _durations(self) -> np.ndarray:
-        """Seconds that each frame is shown, read from the whole file once."""
-        if self._times is None:
+        """Seconds that each frame is shown."""
+        if self._shown_seconds is None:
             milliseconds = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(self._image)]
-            self._times = np.asarray(milliseconds, dtype=np.float64) / 1000
-        return self._times
+            self._shown_seconds = np.asarray(milliseconds, dtype=np.float64) / 1000
+        return self._shown_seconds
 
     def frame_size(self, index: int) -> tuple[int, int]:
         """Height and width of a frame in pixels; see the base class."""
         self.check_index(index)
-        _, picture = next(self.read([index]))
+        picture = self._load(index)
         return picture.shape[0], picture.shape[1]
+
+    def _load(self, index: int) -> np.ndarray:
+        """Decode one frame."""
+        try:
+            self._image.seek(index)
+            return to_rgb_array(self._image)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise OSError(
+                f"Frame {index} of {self.name} ({self.num_frames} frames) cannot be read: {error}. "
+                "Repair or replace the file."
+            ) from error
 
     def _read(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         for index in wanted:
-            try:
-                self._image.seek(index)
-                picture = to_rgb_array(self._image)
-            except (OSError, SyntaxError, ValueError, EOFError) as error:
-                raise OSError(
-                    f"Frame {index} of {self.name} ({self.num_frames} frames) cannot be read: {error}. "
-                    "Repair or replace the file."
-                ) from error
-            yield index, picture
+            yield index, self._load(index)

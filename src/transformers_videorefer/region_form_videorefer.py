@@ -64,7 +64,7 @@ class RegionFrame:
         if self.form is None:
             return True
         if self.form == "rle":
-            return rle_is_empty(self.value, where=self.name(where))
+            return rle_is_empty(self.value, where=where)
         if self.form == "mask" and isinstance(self.value, (np.ndarray, torch.Tensor)):
             inside = self.value if self.label is None else self.value == self.label
             return not bool(inside.any())
@@ -85,20 +85,7 @@ class RegionFrame:
         """
         if self.form != "mask":
             return False
-        return not read_mask(self.value, label=self.label, where=self.name(where)).any()
-
-    def name(self, where: str) -> str:
-        """Name the frame in an error message.
-
-        Args:
-            where (`str`): Words that name sample and region.
-
-        Returns:
-            `str`: For example "sample 0, region 1, frame 12".
-        """
-        if self.frame_index is not None:
-            return f"{where}, frame {self.frame_index}"
-        return where if self.time_seconds is None else f"{where}, frame at {self.time_seconds:g} s"
+        return not read_mask(self.value, label=self.label, where=where).any()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Video processor: any kind of video to normalised scene frames, with the pixels of the published pipeline."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers.video_utils import VideoMetadata
 
 from .reader_base_videorefer import VideoReader
 from .sampling_videorefer import time_range_indices, uniform_indices
-from .video_reader_videorefer import list_videos, open_video
+from .video_reader_videorefer import list_videos, open_video, source_key
 
 
 RESIZE_BACKENDS = ("pil", "torch")
@@ -216,18 +217,20 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
         per_video = {name: spread_option(name, options[name], len(sources)) for name in PER_VIDEO_OPTIONS}
         given = spread_option("video_metadata", _flatten(options["video_metadata"]), len(sources))
 
-        frames, metadata = [], []
+        loaded: dict[Any, tuple[list[np.ndarray], VideoMetadata]] = {}
+        keys = []
         for number, source in enumerate(sources):
             chosen = {name: values[number] for name, values in per_video.items()}
-            loaded = self._load_video(source, f"video {number}", given[number], {**options, **chosen})
-            frames.append(loaded[0])
-            metadata.append(loaded[1])
-        data = {"pixel_values_videos": self._stack(frames, options)}
+            # The same source with the same options is decoded once.
+            keys.append((source_key(source), id(given[number]), *chosen.values()))
+            if keys[-1] not in loaded:
+                loaded[keys[-1]] = self._load_video(source, f"video {number}", given[number], {**options, **chosen})
+        data = {"pixel_values_videos": self._stack([loaded[key][0] for key in keys], options)}
         if options["device"] is not None:
             data["pixel_values_videos"] = data["pixel_values_videos"].to(options["device"])
         features = BatchFeature(data, tensor_type=options["return_tensors"] or TensorType.PYTORCH)
         if options["return_metadata"]:
-            features["video_metadata"] = metadata
+            features["video_metadata"] = [copy.copy(loaded[key][1]) for key in keys]
         return features
 
     def _load_video(

@@ -113,6 +113,18 @@ def _seekable(file: Any) -> Any:
     return io.BytesIO(file.read())
 
 
+def source_key(source: Any) -> str | int:
+    """Key under which two mentions of a video in one call count as the same source.
+
+    Args:
+        source (`Any`): A video as `open_video` takes it.
+
+    Returns:
+        `str` or `int`: The path or address, or the identity of an object in memory.
+    """
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else id(source)
+
+
 def list_videos(videos: Any) -> list[Any]:
     """Bring one video, a list of videos or lists of such lists into a flat list of videos.
 

@@ -1,0 +1,1 @@
+"""The commands of `videorefer`, one file each."""

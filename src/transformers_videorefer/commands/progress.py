@@ -1,0 +1,82 @@
+"""What a user sees on stderr while waiting; stdout belongs to answers alone."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+SLOW_AFTER_SECONDS = 1.0
+
+
+@contextmanager
+def report_when_slow(step: str) -> Iterator[None]:
+    """Write a line to stderr when a step takes longer than a second.
+
+    Args:
+        step (`str`): What is being done, for example "reading dog.mp4".
+    """
+    timer = threading.Timer(SLOW_AFTER_SECONDS, report, args=(f"{step} ...",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def report(line: str) -> None:
+    """Write one line to stderr.
+
+    Args:
+        line (`str`): The line, without its end.
+    """
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def quiet_libraries(debug: bool) -> None:
+    """Keep notes and, where nobody watches, progress bars of transformers off stderr.
+
+    Args:
+        debug (`bool`): Leave everything as it is.
+    """
+    if debug:
+        return
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+
+
+class TokenProgress:
+    """Counts generated tokens in a progress bar that appears after a second; used as a streamer of `generate`.
+
+    Args:
+        max_new_tokens (`int`): Length of the bar.
+    """
+
+    def __init__(self, max_new_tokens: int):
+        from tqdm import tqdm
+
+        # `disable=None` draws the bar on terminals only.
+        self._bar = tqdm(
+            total=max_new_tokens, desc="answering", unit="token", delay=SLOW_AFTER_SECONDS, leave=False, disable=None
+        )
+        self._prompt_seen = False
+
+    def put(self, value: Any) -> None:
+        """Take the ids of the prompt, then those of each step.
+
+        Args:
+            value (`torch.Tensor`): Ids.
+        """
+        if self._prompt_seen:
+            self._bar.update(value.numel())
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        """Remove the bar."""
+        self._bar.close()

@@ -1,0 +1,364 @@
+"""Pictures of marked regions: outlined objects on the frames they were marked on, with question and answer below."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from transformers.image_utils import load_image
+
+from .regions_videorefer import decode_mask, parse_region, select_frames
+from .sampling_videorefer import uniform_indices
+from .video_reader_videorefer import open_video
+
+
+Color = tuple[int, int, int]
+
+# Told apart on photographs and by people with colour blindness, as far as eight colours can be.
+PALETTE: tuple[Color, ...] = (
+    (255, 94, 58),
+    (36, 160, 237),
+    (255, 196, 0),
+    (42, 190, 120),
+    (214, 76, 200),
+    (120, 225, 240),
+    (150, 110, 255),
+    (190, 220, 60),
+)
+MAX_PANELS = 4
+
+_BACKGROUND: Color = (255, 255, 255)
+_INK: Color = (24, 26, 30)
+_FAINT_INK: Color = (110, 114, 122)
+_HALO: Color = (16, 16, 16)
+_FILL_OPACITY = 0.12
+_HALO_OPACITY = 0.6
+# Width of one frame in the preview, by the number of frames beside each other: small clips are enlarged to it.
+_PANEL_WIDTHS = {1: 800, 2: 640, 3: 480, 4: 420}
+
+
+@dataclass(frozen=True, eq=False)
+class MarkedFrame:
+    """A frame and the regions that are marked on it.
+
+    Attributes:
+        frame (`np.ndarray` of shape `(height, width, 3)`): uint8 RGB.
+        masks (`Mapping[str, np.ndarray]`): Mask of shape `(height, width)` and dtype bool by the name of its region.
+        frame_index (`int`, *optional*): Number of the frame in its video; `None` for a still image.
+        time_seconds (`float`, *optional*): Presentation time of the frame in seconds, where it is known.
+    """
+
+    frame: np.ndarray
+    masks: Mapping[str, np.ndarray]
+    frame_index: int | None = None
+    time_seconds: float | None = None
+
+
+def region_colors(names: Sequence[str]) -> dict[str, Color]:
+    """Give every region a colour of its own; they repeat after eight.
+
+    Args:
+        names (`Sequence[str]`): Names of the regions.
+
+    Returns:
+        `dict[str, tuple[int, int, int]]`: RGB colour by name.
+    """
+    return {name: PALETTE[position % len(PALETTE)] for position, name in enumerate(dict.fromkeys(names))}
+
+
+def draw_regions(
+    frame: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    *,
+    colors: Mapping[str, Color] | None = None,
+    width: int | None = None,
+) -> Image.Image:
+    """Outline regions on a frame and label them with their names.
+
+    Args:
+        frame (`np.ndarray` of shape `(height, width, 3)`): uint8 RGB.
+        masks (`Mapping[str, np.ndarray]`): Mask of shape `(height, width)` and dtype bool by the name of its region;
+            empty ones are left out.
+        colors (`Mapping[str, tuple[int, int, int]]`, *optional*): RGB colour by name; `region_colors` by default.
+        width (`int`, *optional*): Width of the picture in pixels; that of the frame by default.
+
+    Returns:
+        `PIL.Image.Image`: RGB picture, `width` wide, with the aspect ratio of the frame.
+
+    Raises:
+        ValueError: If `frame` is no RGB picture or a mask has another height or width.
+    """
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise ValueError(
+            f"`frame` has shape {frame.shape} and dtype {frame.dtype}. Pass a uint8 picture (height, width, 3)."
+        )
+    for name, mask in masks.items():
+        if mask.shape != frame.shape[:2]:
+            raise ValueError(
+                f"`masks` of {name!r} has shape {mask.shape}, but the frame is {frame.shape[:2]}. Pass one mask of the "
+                "frame's height and width for each region."
+            )
+    frame_height, frame_width = frame.shape[:2]
+    width = frame_width if width is None else width
+    size = (width, max(1, round(frame_height * width / frame_width)))
+    colors = region_colors(list(masks)) if colors is None else colors
+    picture = Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)
+    visible = {name: _resize_mask(mask, size) for name, mask in masks.items() if mask.any()}
+    # Large regions first, so that the outline of a small one inside a large one stays on top.
+    for name in sorted(visible, key=lambda name: -int(masks[name].sum())):
+        _outline(picture, visible[name], colors[name])
+    taken: list[tuple[int, int, int, int]] = []
+    for name, mask in visible.items():
+        _draw_label(picture, name, mask.getbbox(), colors[name], taken)
+    return picture
+
+
+def draw_preview(
+    marked_frames: Sequence[MarkedFrame],
+    *,
+    question: str | None = None,
+    answer: str | None = None,
+    colors: Mapping[str, Color] | None = None,
+) -> Image.Image:
+    """Draw marked frames side by side, with frame numbers, and question and answer below.
+
+    Args:
+        marked_frames (`Sequence[MarkedFrame]`): One to four frames, drawn from left to right.
+        question (`str`, *optional*): Printed below the frames.
+        answer (`str`, *optional*): Printed below the question.
+        colors (`Mapping[str, tuple[int, int, int]]`, *optional*): RGB colour by name of a region; by default those of
+            `region_colors`, in the order in which the names appear.
+
+    Returns:
+        `PIL.Image.Image`: RGB picture.
+
+    Raises:
+        ValueError: If there is no frame, or more than four.
+    """
+    if not 1 <= len(marked_frames) <= MAX_PANELS:
+        raise ValueError(f"`marked_frames` has {len(marked_frames)} frames. Pass 1 to {MAX_PANELS}.")
+    if colors is None:
+        colors = region_colors([name for marked in marked_frames for name in marked.masks])
+    panel_width = _PANEL_WIDTHS[len(marked_frames)]
+    panels = [draw_regions(marked.frame, marked.masks, colors=colors, width=panel_width) for marked in marked_frames]
+    margin, gap = 20, 12
+    width = 2 * margin + panel_width * len(panels) + gap * (len(panels) - 1)
+    text = _TextBlock(width - 2 * margin)
+    if question:
+        text.add(question, size=17, color=_FAINT_INK)
+    if answer:
+        text.add(answer, size=21, color=_INK)
+
+    captions = [_caption(marked) for marked in marked_frames]
+    caption_height = 26 if any(captions) else 0
+    panels_height = max(panel.height for panel in panels)
+    height = margin + panels_height + caption_height + (text.height + 14 if text.height else 0) + margin
+    canvas = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    for position, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+        left = margin + position * (panel_width + gap)
+        canvas.paste(panel, (left, margin))
+        draw.text((left, margin + panels_height + 7), caption, font=_font(15), fill=_FAINT_INK)
+    text.draw(draw, margin, margin + panels_height + caption_height + 14)
+    return canvas
+
+
+def choose_frames(frames_of_region: Sequence[Iterable[int]], max_frames: int = MAX_PANELS) -> list[int]:
+    """Choose few frames that show as many regions as possible and lie spread over the video.
+
+    Args:
+        frames_of_region (`Sequence[Iterable[int]]`): Frame numbers on which each region is marked.
+        max_frames (`int`, *optional*, defaults to `4`): Most frames to choose.
+
+    Returns:
+        `list[int]`: Frame numbers, rising.
+    """
+    candidates = sorted(set(itertools.chain.from_iterable(frames_of_region)))
+    if len(candidates) <= max_frames:
+        return candidates
+    chosen: list[int] = []
+    missing = [set(frames) for frames in frames_of_region]
+    while missing and len(chosen) < max_frames:
+        best = max(candidates, key=lambda index: sum(index in frames for frames in missing))
+        chosen.append(best)
+        missing = [frames for frames in missing if best not in frames]
+    while len(chosen) < max_frames:
+        chosen.append(max(candidates, key=lambda index: min(abs(index - other) for other in chosen)))
+    return sorted(chosen)
+
+
+def read_marked_frames(
+    source: Any,
+    regions: Mapping[str, Mapping[str, Any]],
+    *,
+    frame_indices: Mapping[str, Sequence[int]] | None = None,
+    is_image: bool = False,
+    **video_options: Any,
+) -> list[MarkedFrame]:
+    """Read at most four frames of a video, or an image, on which regions are marked, with their masks.
+
+    Args:
+        source (`Any`): Video of any kind that `open_video` takes, or path or address of an image.
+        regions (`Mapping[str, Mapping]`): Regions in the form the processor takes, by name. Without regions the frames
+            are spread over the video.
+        frame_indices (`Mapping[str, Sequence[int]]`, *optional*): Frames to choose from, by name of a region; all
+            its frames by default.
+        is_image (`bool`, *optional*, defaults to `False`): Whether `source` is an image.
+        video_options: `fps` and `edit_list` of `open_video`.
+
+    Returns:
+        `list[MarkedFrame]`: By rising frame number.
+
+    Raises:
+        ValueError: If a region is malformed or does not fit the video.
+        OSError: If a file cannot be read.
+    """
+    with open_video([load_image(source)] if is_image else source, **video_options) as reader:
+        entries = {
+            name: dict(
+                select_frames(
+                    parse_region(region, where=name),
+                    num_frames=reader.num_frames,
+                    frame_times=lambda: reader.frame_times,
+                    max_frames=None,
+                    empty_masks="drop",
+                    where=name,
+                    is_image=is_image,
+                )
+            )
+            for name, region in regions.items()
+        }
+        chosen = choose_frames(list((entries if frame_indices is None else frame_indices).values()))
+        if not chosen:
+            chosen = sorted(set(uniform_indices(reader.num_frames, MAX_PANELS)))
+        times = reader.frame_times if reader.fps and not is_image else None
+        return [
+            MarkedFrame(
+                frame,
+                {
+                    name: decode_mask(frames[index], height=frame.shape[0], width=frame.shape[1], where=name)
+                    for name, frames in entries.items()
+                    if index in frames
+                },
+                frame_index=None if is_image else index,
+                time_seconds=None if times is None else float(times[index]),
+            )
+            for index, frame in reader.read(chosen)
+        ]
+
+
+def _caption(marked: MarkedFrame) -> str:
+    if marked.frame_index is None:
+        return ""
+    time = "" if marked.time_seconds is None else f"  ({marked.time_seconds:.2f} s)"
+    return f"frame {marked.frame_index}{time}"
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Bring a mask to the (width, height) of the drawing; a region that is too small for it becomes one pixel."""
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    # Filtering before the threshold rounds off the staircase of an enlarged mask.
+    resized = picture.resize(size, Image.Resampling.BILINEAR).point(lambda value: 255 * (value >= 128))
+    if resized.getbbox() is None:
+        resized = picture.resize(size, Image.Resampling.BOX).point(lambda value: 255 * (value > 0))
+    return resized
+
+
+def _outline(picture: Image.Image, mask: Image.Image, color: Color) -> None:
+    """Tint a region and draw its border: coloured, with a thin dark rim that shows on bright ground."""
+    stroke = 2 * max(2, round(max(picture.size) / 300)) + 1  # odd, as the filters want it
+    picture.paste(color, mask=mask.point(lambda value: round(value * _FILL_OPACITY)))
+    # The filters repeat the pixels at the edge of the picture, so a region that is cut by it has no border there;
+    # a rim of background gives it one.
+    padded = Image.new("L", (picture.width + 2 * stroke, picture.height + 2 * stroke))
+    padded.paste(mask, (stroke, stroke))
+    outer = padded.filter(ImageFilter.MaxFilter(stroke))
+    inner = padded.filter(ImageFilter.MinFilter(stroke))
+    crop = (stroke, stroke, stroke + picture.width, stroke + picture.height)
+    smooth = ImageFilter.GaussianBlur(0.7)
+    rim = ImageChops.subtract(outer.filter(ImageFilter.MaxFilter(3)), inner.filter(ImageFilter.MinFilter(3)))
+    picture.paste(_HALO, mask=rim.crop(crop).filter(smooth).point(lambda value: round(value * _HALO_OPACITY)))
+    picture.paste(color, mask=ImageChops.subtract(outer, inner).crop(crop).filter(smooth))
+
+
+def _draw_label(
+    picture: Image.Image,
+    name: str,
+    bounds: tuple[int, int, int, int],
+    color: Color,
+    taken: list[tuple[int, int, int, int]],
+) -> None:
+    """Write the name of a region above its upper left corner, inside the picture and beside labels already there."""
+    draw = ImageDraw.Draw(picture)
+    size = max(13, round(picture.width / 42))
+    font = _font(size)
+    padding = max(4, round(size / 3))
+    while name and draw.textlength(name, font=font) > picture.width - 4 * padding:
+        name = name[:-2] + "…" if len(name) > 2 else ""
+    width = round(draw.textlength(name, font=font)) + 2 * padding
+    height = size + padding
+    left = min(max(0, bounds[0]), max(0, picture.width - width))
+    top = min(max(0, bounds[1] - height), max(0, picture.height - height))
+    box = (left, top, left + width, top + height)
+    while any(_overlap(box, other) for other in taken) and box[3] + height <= picture.height:
+        box = (box[0], box[1] + height, box[2], box[3] + height)
+    taken.append(box)
+    draw.rounded_rectangle(box, radius=padding, fill=color, outline=_HALO)
+    ink = _INK if _luminance(color) > 128 else _BACKGROUND
+    draw.text((box[0] + padding, (box[1] + box[3]) / 2), name, font=font, fill=ink, anchor="lm")
+
+
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _luminance(color: Color) -> float:
+    """Brightness of a colour as the eye weighs it (Rec. 601), from 0 to 255."""
+    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+
+
+class _TextBlock:
+    """Paragraphs wrapped to a width in pixels."""
+
+    def __init__(self, width: int):
+        self._width = width
+        self._lines: list[tuple[str, int, Color]] = []
+        self.height = 0
+
+    def add(self, paragraph: str, *, size: int, color: Color) -> None:
+        for line in paragraph.splitlines():
+            for wrapped in self._wrap(line, size):
+                self._lines.append((wrapped, size, color))
+                self.height += round(size * 1.4)
+
+    def draw(self, draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
+        for line, size, color in self._lines:
+            draw.text((left, top), line, font=_font(size), fill=color)
+            top += round(size * 1.4)
+
+    def _wrap(self, text: str, size: int) -> list[str]:
+        """Break at blanks, and inside a word only where it is wider than the block."""
+        font = _font(size)
+        lines, line = [], ""
+        for word in text.split():
+            if line and font.getlength(f"{line} {word}") <= self._width:
+                line = f"{line} {word}"
+                continue
+            if line:
+                lines.append(line)
+            while font.getlength(word) > self._width:
+                fitting = next(
+                    (count for count in range(len(word), 1, -1) if font.getlength(word[:count]) <= self._width), 1
+                )
+                lines.append(word[:fitting])
+                word = word[fitting:]
+            line = word
+        return [*lines, line]
