@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from conftest import FRAMES_SUFFIX, LOGITS_COLUMN_STEP, LOGITS_LAST, REFERENCE, levels_to_pixels
+from conftest import FRAMES_SUFFIX, LM_HEAD_GRAD_STEP, LOGITS_COLUMN_STEP, LOGITS_LAST, REFERENCE, levels_to_pixels
 from safetensors.torch import load_file, save_file
 
 
@@ -27,7 +27,6 @@ MAX_TOTAL_BYTES = 2_800_000
 BLOCK_BYTES = 4096
 LOGITS_STEP = 2.0**-16  # recorded logits are rounded to multiples of this: 8e-6 off, the tolerance is 2e-4
 MIN_ARGMAX_MARGIN = 1e-3  # an argmax is recorded where the best two logits lie further apart than this
-LM_HEAD_GRAD_STEP = 5
 CONFIG_FILES = ("config.json", "model.safetensors", "generation_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = (
     "vocab.json",
@@ -73,7 +72,7 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
             entry = zipfile.ZipInfo(f"{name}.npy")
             entry.compress_type = zipfile.ZIP_LZMA
             with archive.open(entry, "w") as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+                np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
 
 
 def save_json(path: Path, content: Any, *, compress: bool = False) -> None:

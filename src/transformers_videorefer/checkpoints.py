@@ -156,7 +156,9 @@ def load_published_processor(
         return None
     config = described.config
     tower = published_tower(checkpoint, vision_tower, **hub_kwargs)
-    settings = {name: kwargs[name] for name in ("num_region_frames", "num_region_tokens", "chat_template") if name in kwargs}
+    settings = {
+        name: kwargs[name] for name in ("num_region_frames", "num_region_tokens", "chat_template") if name in kwargs
+    }
     processor = VideoReferProcessor.from_parts(
         tokenizer=Qwen2Tokenizer.from_pretrained(checkpoint, **hub_kwargs),
         image_settings=tower.image_settings(),

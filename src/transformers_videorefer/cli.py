@@ -9,8 +9,9 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib import metadata
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from transformers_videorefer import __version__
 
 from .commands.ask import add_ask_parser
 from .commands.convert import add_convert_parser
@@ -33,16 +34,6 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (`{self.prog} --help` shows all flags)")
 
 
-class _PrintVersion(argparse.Action):
-    """Looks the version up only when it is asked for, which takes longer than all other parsing."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any):
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version and exit")
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        parser.exit(EXIT_OK, f"videorefer {metadata.version('transformers-videorefer')}\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Declare all commands and their flags.
 
@@ -50,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         `argparse.ArgumentParser`: Its namespaces hold the function to call under `run`.
     """
     parser = _Parser(prog="videorefer", description="Ask about any region of a video.", allow_abbrev=False)
-    parser.add_argument("--version", action=_PrintVersion)
+    parser.add_argument("--version", action="version", version=f"videorefer {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show library messages, and errors with their traceback")

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from transformers.utils import logging
 
+from .display_matrix_videorefer import display_matrix, turn_upright
 from .file_extent_videorefer import FileExtent, count_promised_frames, measure_file
 from .packet_index_videorefer import PacketInfo, index_packets, list_packets
 from .reader_base_videorefer import VideoReader
@@ -158,10 +159,11 @@ class ContainerReader(VideoReader):
             if self._times:
                 self._index = index_packets(packets, decoded_times=self._times)
         self.num_frames = len(self._times)
-        if not self.num_frames:
-            raise ValueError(f"{self.name} has no frames. Pass a video with at least one.")
         if self._edit_list == "apply" and "mov" in self._container.format.name:
             self.num_hidden_frames = max(0, max(self._stream.frames, len(packets)) - self.num_frames)
+        if not self.num_frames:
+            hint = 'Its edit list hides all of them; see `edit_list="ignore"`.' if self.num_hidden_frames else ""
+            raise ValueError(f"{self.name} has no frames. {hint or 'Pass a video with at least one.'}")
         self._set_times(packets, float(rate or 0))
 
     def _set_times(self, packets: list[PacketInfo], rate: float) -> None:
@@ -270,6 +272,8 @@ class ContainerReader(VideoReader):
                     continue
                 if not frames or numbers[frame.pts] != frames[0]:
                     raise _PictureMissingError("the decoder left it out")
+                if frame.is_corrupt and not is_thorough:
+                    raise _PictureMissingError("the decoder doubts the picture")
                 yield self._to_rgb(frame, frames[0])
         if frames:
             raise _PictureMissingError("the decoder left it out")
@@ -343,31 +347,11 @@ class ContainerReader(VideoReader):
     def _to_rgb(self, frame: Any, index: int) -> np.ndarray:
         """Convert a decoded frame to upright RGB and note its size."""
         picture = frame.to_ndarray(format="rgb24")
-        matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+        matrix = display_matrix(frame)
         if matrix is not None:
-            picture = turn_upright(picture, np.frombuffer(bytes(matrix), dtype=np.int32))
+            picture = turn_upright(picture, matrix)
         self._sizes[index] = (picture.shape[0], picture.shape[1])
         return picture
-
-
-def turn_upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Apply a display matrix made of quarter turns and mirrorings, the only ones players agree on.
-
-    Args:
-        picture (`np.ndarray` of shape `(height, width, 3)`): The picture as coded.
-        matrix (`np.ndarray` of shape `(9,)`): The display matrix, row by row.
-
-    Returns:
-        `np.ndarray` of shape `(height, width, 3)` or `(width, height, 3)`: The picture as shown.
-    """
-    # A point (x, y) of the coded picture is shown at (a * x + c * y, b * x + d * y).
-    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
-    if (a or d) and (b or c):
-        logger.warning_once("A video is rotated by an angle other than quarter turns; it is read as it is coded.")
-        return picture
-    if not (a or d):
-        picture, a, d = picture.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def _prepend(packet: Any, packets: Iterator[Any]) -> Iterator[Any]:

@@ -177,13 +177,9 @@ class VideoReferLoadingMixin:
                 **kwargs,
             )
         except OSError as error:
-            files = component_files(source, **hub_kwargs) if source is not None else []
-            if not files or any(find_file(source, name, **hub_kwargs) for name in WEIGHT_FILES):
-                raise
-            raise OSError(
-                f"`{source}` holds no whole model but only {files}. Load the model these belong to with "
-                f"`from_pretrained`, then call `model.load_component({os.fspath(source)!r})`."
-            ) from error
+            if source is not None:
+                _explain_components_only(source, error, hub_kwargs)
+            raise
         if published is not None:
             _complete(model, info, published)
         _check_keys(model, info, source, ignore_mismatched_sizes)
@@ -191,9 +187,7 @@ class VideoReferLoadingMixin:
         model._processor_arguments = {**hub_kwargs, "vision_tower": vision_tower}
         return (model, info) if output_loading_info else model
 
-    def load_component(
-        self, path_or_id: str | os.PathLike, *, component: str | None = None, **hub_kwargs: Any
-    ) -> str:
+    def load_component(self, path_or_id: str | os.PathLike, *, component: str | None = None, **hub_kwargs: Any) -> str:
         """Load the connector or the region encoder from a file of its own.
 
         Args:
@@ -210,7 +204,6 @@ class VideoReferLoadingMixin:
             ValueError: If a key is missing or unknown, or a shape differs; nothing is loaded then.
 
         Example:
-
         ```python
         >>> model.load_component("DAMO-NLP-SG/VideoRefer-7B-stage2")
         'region_encoder'
@@ -223,6 +216,16 @@ class VideoReferLoadingMixin:
             connector_depth=self.config.connector_depth,
             **hub_kwargs,
         )
+
+
+def _explain_components_only(source: str | os.PathLike, error: OSError, hub_kwargs: Mapping[str, Any]) -> None:
+    """Raise a better error if a checkpoint could not be loaded because it holds components only."""
+    files = component_files(source, **hub_kwargs)
+    if files and not any(find_file(source, name, **hub_kwargs) for name in WEIGHT_FILES):
+        raise OSError(
+            f"`{source}` holds no whole model but only {files}. Load the model these belong to with "
+            f"`from_pretrained`, then call `model.load_component({os.fspath(source)!r})`."
+        ) from error
 
 
 def _with_fields(config: VideoReferConfig, kwargs: dict[str, Any]) -> VideoReferConfig:
@@ -253,11 +256,15 @@ def _complete(model: nn.Module, info: dict[str, Any], published: PublishedCheckp
 
 def _copy_into(model: nn.Module, key: str, tensor: torch.Tensor) -> None:
     parameter = model.get_parameter(key)
-    if parameter.is_meta or not parameter.is_floating_point() or parameter.shape != tensor.shape:
+    if parameter.shape != tensor.shape:
         raise OSError(
-            f"`{key}` of the vision tower, of shape {tuple(tensor.shape)}, cannot be put into an offloaded or "
-            f"quantised model, or one of another shape {tuple(parameter.shape)}. Convert the checkpoint with "
-            "`videorefer convert` first."
+            f"`{key}` of the vision tower has shape {tuple(tensor.shape)} instead of {tuple(parameter.shape)}. Pass "
+            "`vision_tower=` with the tower that this checkpoint was trained with."
+        )
+    if parameter.is_meta or not parameter.is_floating_point():
+        raise OSError(
+            "The checkpoint has no weights of its vision tower, and those of the tower's own checkpoint cannot be put "
+            "into an offloaded or quantised model. Run `videorefer convert` first and load what it writes."
         )
     with torch.no_grad():
         parameter.copy_(tensor)
@@ -285,4 +292,11 @@ def _check_keys(model: nn.Module, info: dict[str, Any], source: Any, ignore_mism
         )
 
 
-__all__ = ["MARK_TOKENS", "PublishedCheckpoint", "VideoReferLoadingMixin", "add_mark_tokens", "read_image_settings", "read_vision_config"]
+__all__ = [
+    "MARK_TOKENS",
+    "PublishedCheckpoint",
+    "VideoReferLoadingMixin",
+    "add_mark_tokens",
+    "read_image_settings",
+    "read_vision_config",
+]

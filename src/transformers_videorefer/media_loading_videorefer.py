@@ -1,21 +1,35 @@
-"""From collected media and regions to the model's tensors: every source is opened and decoded once."""
+"""Loads the media of one call: every video is opened once, and decoded once for all frames that anything asks for."""
 
+import io
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from transformers.image_utils import load_image as load_pil_image
+from transformers.utils import logging
 from transformers.video_utils import VideoMetadata
 
-from .conversation_videorefer import SampleMedia, VideoItem
+from .media_items_videorefer import SampleMedia, VideoItem
+from .media_tensors_videorefer import LoadedMedia, LoadedRegion, LoadedSample, assemble
 from .picture_reader_videorefer import load_picture
-from .regions_videorefer import Region, decode_mask, grid_mask, num_tokens, parse_region, select_frames
-from .video_processing_videorefer import VideoReferVideoProcessor
-from .video_reader_videorefer import open_video
+from .reader_base_videorefer import VideoReader
+from .regions_videorefer import (
+    Region,
+    RegionFrame,
+    frame_to_grid,
+    no_mask_left_message,
+    parse_region,
+    select_frames,
+)
+from .video_processing_videorefer import VideoReferVideoProcessor, describe_video
+from .video_reader_videorefer import open_video, source_key
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,9 +42,12 @@ class MediaOptions:
         num_region_tokens (`int`): Most tokens of a region (u).
         empty_masks (`str`): `"error"`, `"drop"` or `"keep"`.
         grid_size (`int`): Patches per side of a frame.
-        do_sample_frames (`bool`): Whether scene frames are sampled; otherwise videos are taken as they are.
+        min_scene_frames (`int`, *optional*, defaults to `2`): Fewest scene frames the connector can join.
+        do_sample_frames (`bool`, *optional*, defaults to `True`): Whether scene frames are sampled; otherwise videos
+            are taken as they are.
         video_metadata (`Sequence[Mapping]`, *optional*): One for each video of the batch: `frames_indices`, `fps`,
             `total_num_frames` of frames that were sampled before.
+        resize_backend (`str`, *optional*): `"pil"` or `"torch"`; the video processor's by default.
     """
 
     num_frames: int
@@ -38,17 +55,20 @@ class MediaOptions:
     num_region_tokens: int
     empty_masks: str
     grid_size: int
+    min_scene_frames: int = 2
     do_sample_frames: bool = True
-    video_metadata: Sequence[Mapping[str, Any]] | None = None
+    video_metadata: Sequence[Mapping[str, Any] | None] | None = None
+    resize_backend: str | None = None
 
 
 @dataclass
 class _Source:
     """A video file (or folder, list, array) that one or more marks of the batch refer to."""
 
-    reader: Any
+    reader: VideoReader
     wanted: set[int] = field(default_factory=set)
     frames: dict[int, np.ndarray] = field(default_factory=dict)  # resized, (height, width, 3) uint8
+    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)  # height and width before resizing
 
 
 @dataclass
@@ -56,33 +76,39 @@ class _Clip:
     """One `<video>` mark: a source, its scene frames, and how frame numbers of the user map to frames of the source."""
 
     source: _Source
-    scene_indices: list[int]
-    num_frames: int
+    scene: list[int]  # positions in the source as it was given
+    metadata: VideoMetadata
     frame_times: Callable[[], np.ndarray]
-    fps: float | None
-    # Source frame number -> position in memory, where frames were sampled before they came here.
+    # Frame number of the user -> position, where frames were sampled before they came here.
     position_of_frame: dict[int, int] | None = None
 
     def to_position(self, frame_index: int, where: str) -> int:
+        """Find a frame of the user in the source."""
         if self.position_of_frame is None:
             return frame_index
         if frame_index not in self.position_of_frame:
             raise ValueError(
-                f"{where}: frame {frame_index} is not among the frames given (`frames_indices` of `video_metadata`: "
+                f"{where}: the frame is not among those given (`frames_indices` of `video_metadata`: "
                 f"{sorted(self.position_of_frame)}). Pass the whole video, or frames that include it."
             )
         return self.position_of_frame[frame_index]
 
+    def describe(self) -> VideoMetadata:
+        """Describe the source and name the scene frames, once they are read."""
+        numbers = self.metadata.frames_indices
+        frames_indices = self.scene if numbers is None else [numbers[position] for position in self.scene]
+        height, width = self.source.sizes[self.scene[0]]
+        return replace(self.metadata, frames_indices=frames_indices, height=height, width=width)
+
 
 @dataclass
 class _PlannedRegion:
-    """A region whose frames are chosen and whose masks lie on the grid."""
+    """A region whose frames are chosen and whose masks are not decoded."""
 
-    media: int
-    frame_positions: list[int]
-    frame_indices: list[int]
-    grid_masks: list[np.ndarray]
     region: Region
+    media: int
+    entries: list[tuple[int, RegionFrame]]  # frame number of the user, entry
+    where: str
 
 
 class MediaLoader:
@@ -100,7 +126,7 @@ class MediaLoader:
         self._options = options
         self._sources: dict[tuple, _Source] = {}
 
-    def load(self, samples: Sequence[SampleMedia]) -> "LoadedMedia":
+    def load(self, samples: Sequence[SampleMedia]) -> LoadedMedia:
         """Open, plan and decode everything.
 
         Args:
@@ -112,6 +138,7 @@ class MediaLoader:
         Raises:
             ValueError: If a region or video is malformed, or they do not fit together; the message names sample,
                 region and frame.
+            TypeError: If something is of a wrong kind.
             OSError: If a file cannot be read.
         """
         with ExitStack() as stack:
@@ -120,24 +147,37 @@ class MediaLoader:
                 [load_image(image, where=f"sample {sample}, image {i}") for i, image in enumerate(media.images)]
                 for sample, media in enumerate(samples)
             ]
-            regions = [
+            plans = [
                 [
-                    self._plan_region(region, media, clips[sample], images[sample], f"sample {sample}, region {i}")
-                    for i, region in enumerate(media.regions)
+                    self._plan_region(raw, media, clips[sample], f"sample {sample}, region {i}")
+                    for i, raw in enumerate(media.regions)
                 ]
                 for sample, media in enumerate(samples)
             ]
-            for sample_clips, media, planned in zip(clips, samples, regions, strict=True):
-                for clip in sample_clips:
-                    clip.source.wanted.update(clip.scene_indices)
-                for region in planned:
-                    if media.kinds[region.media] == "video":
-                        clip = sample_clips[media.kinds[: region.media].count("video")]
-                        clip.source.wanted.update(region.frame_positions)
+            for sample_clips, media, sample_plans in zip(clips, samples, plans, strict=True):
+                _note_wanted_frames(sample_clips, media, sample_plans)
             for source in self._sources.values():
-                for index, frame in source.reader.read(sorted(source.wanted)):
-                    source.frames[index] = self._video_processor.preprocess_frame(frame)
-        return self._assemble(samples, clips, images, regions)
+                self._read(source)
+        loaded = [
+            LoadedSample(
+                media=media,
+                scenes=[[clip.source.frames[position] for position in clip.scene] for clip in sample_clips],
+                scene_positions=[clip.scene for clip in sample_clips],
+                images=sample_images,
+                regions=[self._load_region(plan, media, sample_clips, sample_images) for plan in sample_plans],
+                video_metadata=[clip.describe() for clip in sample_clips],
+            )
+            for media, sample_clips, sample_images, sample_plans in zip(samples, clips, images, plans, strict=True)
+        ]
+        return assemble(loaded, self._video_processor, self._image_processor, self._options.num_region_tokens)
+
+    def _read(self, source: _Source) -> None:
+        """Decode all wanted frames of a source, each resized before the next one comes."""
+        for position, frame in source.reader.read(source.wanted):
+            source.sizes[position] = (frame.shape[0], frame.shape[1])
+            source.frames[position] = self._video_processor.preprocess_frame(
+                frame, resize_backend=self._options.resize_backend
+            )
 
     def _open_clips(self, samples: Sequence[SampleMedia], stack: ExitStack) -> list[list[_Clip]]:
         num_videos = sum(len(media.videos) for media in samples)
@@ -147,213 +187,162 @@ class MediaLoader:
                 f"`video_metadata` has {len(metadata)} entries for {num_videos} videos. Pass one for each video, in "
                 "the order of their marks."
             )
-        iterator = iter(metadata) if metadata is not None else iter([None] * num_videos)
-        return [
+        given = iter(metadata if metadata is not None else [None] * num_videos)
+        clips = [
             [
-                self._open_clip(item, next(iterator), stack, f"sample {sample}, video {i}")
+                self._open_clip(item, dict(next(given) or {}), stack, f"sample {sample}, video {i}")
                 for i, item in enumerate(media.videos)
             ]
             for sample, media in enumerate(samples)
         ]
+        _check_scene_lengths([len(clip.scene) for row in clips for clip in row], self._options.min_scene_frames)
+        return clips
 
-    def _open_clip(self, item: VideoItem, metadata: Mapping[str, Any] | None, stack: ExitStack, where: str) -> _Clip:
-        options = dict(item.options)
+    def _open_clip(self, item: VideoItem, given: dict[str, Any], stack: ExitStack, where: str) -> _Clip:
+        options = {name: value for name, value in item.options.items() if value is not None}
         start, end = options.pop("start_seconds", None), options.pop("end_seconds", None)
         options.setdefault("edit_list", self._video_processor.edit_list)
-        given = dict(metadata) if metadata is not None else {}
-        if given.get("fps") and options.get("fps") is None:
-            options["fps"] = given["fps"]
-        key = (_identity(item.source), *sorted(options.items()))
-        if key not in self._sources:
-            self._sources[key] = _Source(stack.enter_context(open_video(item.source, **options)))
-        source = self._sources[key]
+        if given.get("fps"):
+            options.setdefault("fps", given["fps"])
+        source = self._open_source(item.source, options, stack, where)
         reader = source.reader
-        frames_indices = given.get("frames_indices")
-        if not self._options.do_sample_frames:
-            if start is not None or end is not None:
-                raise ValueError(
-                    f"{where}: `start_seconds` and `end_seconds` choose what is sampled, but `do_sample_frames` is "
-                    "False. Drop one of the two."
-                )
+        fps = item.options.get("fps")
+        if fps is not None and reader.fps and not math.isclose(fps, reader.fps, rel_tol=0.01):
+            # In other processors of the library `fps` says how densely to sample.
+            logger.warning_once(
+                f"`fps` is {fps:g}, but {reader.name} has its own {reader.fps:g} frames per second and is sampled evenly "
+                "as always. It is needed for folders and lists of pictures only; see `num_frames`."
+            )
+        if self._options.do_sample_frames:
+            own = VideoMetadata(total_num_frames=reader.num_frames, fps=reader.fps)
+            scene = self._video_processor.sample_frames(
+                own, num_frames=self._options.num_frames, start_seconds=start, end_seconds=end
+            ).tolist()
+        elif start is None and end is None:
             scene = list(range(reader.num_frames))
         else:
-            scene = self._video_processor.sample_frames(
-                VideoMetadata(total_num_frames=reader.num_frames, fps=reader.fps),
-                num_frames=self._options.num_frames,
-                start_seconds=start,
-                end_seconds=end,
-            )
-            scene = [int(index) for index in scene]
-        if frames_indices is None:
-            return _Clip(source, scene, reader.num_frames, lambda: reader.frame_times, reader.fps)
-        frames_indices = [int(index) for index in frames_indices]
-        if len(frames_indices) != reader.num_frames:
             raise ValueError(
-                f"{where}: `video_metadata` lists {len(frames_indices)} `frames_indices` for {reader.num_frames} "
-                "frames. Pass the number in the source video of every frame."
+                f"{where}: `start_seconds` and `end_seconds` choose what is sampled, but `do_sample_frames` is "
+                "False. Drop one of the two."
             )
-        total = int(given.get("total_num_frames") or max(frames_indices) + 1)
-        fps = given.get("fps")
+        metadata = describe_video(reader, given)
+        numbers = metadata.frames_indices
+        if numbers is None:
+            return _Clip(source, scene, metadata, lambda: reader.frame_times)
+        # Where a number comes twice, the first of the equal frames counts.
+        positions = {number: position for position, number in reversed(list(enumerate(numbers)))}
+        return _Clip(source, scene, metadata, _times_of_source(metadata, where), positions)
 
-        def frame_times() -> np.ndarray:
-            if not fps:
-                raise ValueError(f"{where}: `time_seconds` needs `fps` in `video_metadata`, or use `frame_index`.")
-            return np.arange(total) / fps
-
-        positions = {index: position for position, index in reversed(list(enumerate(frames_indices)))}
-        return _Clip(source, scene, total, frame_times, fps, positions)
+    def _open_source(self, video: Any, options: dict[str, Any], stack: ExitStack, where: str) -> _Source:
+        """Open a video, unless it is open with the same options."""
+        name = source_key(video)
+        key = (name, *sorted(options.items()))
+        if key not in self._sources:
+            if hasattr(video, "read") and any(other[0] == name for other in self._sources):
+                # Two decoders on one file object would move its position under each other.
+                position = video.tell()
+                video.seek(0)
+                content = io.BytesIO(video.read())
+                video.seek(position)
+                video = content
+            self._sources[key] = _Source(stack.enter_context(open_video(video, name=where, **options)))
+        return self._sources[key]
 
     def _plan_region(
-        self, raw: Mapping[str, Any], media: SampleMedia, clips: list[_Clip], images: list[np.ndarray], where: str
+        self, raw: Mapping[str, Any], media: SampleMedia, clips: Sequence[_Clip], where: str
     ) -> _PlannedRegion:
         region = parse_region(raw, where=where)
         position = _media_position(region, media.kinds, where)
-        kind = media.kinds[position]
-        nth = media.kinds[:position].count(kind)
-        if kind == "image":
-            region = _on_still_image(region)
-            num_frames, frame_times = 1, _no_frame_times(where)
-        else:
-            num_frames, frame_times = clips[nth].num_frames, clips[nth].frame_times
-        options = self._options
-        chosen = select_frames(
+        kind, nth = media.place(position)
+        clip = clips[nth] if kind == "video" else None
+        entries = select_frames(
             region,
-            num_frames=num_frames,
-            frame_times=frame_times,
-            max_frames=options.num_region_frames,
-            empty_masks=options.empty_masks,
+            num_frames=1 if clip is None else clip.metadata.total_num_frames,
+            frame_times=_no_times if clip is None else clip.frame_times,
+            max_frames=self._options.num_region_frames,
+            empty_masks=self._options.empty_masks,
             where=where,
+            is_image=clip is None,
         )
-        planned = _PlannedRegion(position, [], [], [], region)
-        for frame_index, entry in chosen:
-            frame_where = f"{where}, frame {frame_index}"
-            if kind == "image":
-                at, (height, width) = 0, images[nth].shape[:2]
-            else:
-                at = clips[nth].to_position(frame_index, frame_where)
-                height, width = clips[nth].source.reader.frame_size(at)
-            mask = decode_mask(entry, height=height, width=width, where=frame_where)
-            if not mask.any() and not _keep_empty(region, options.empty_masks, frame_where):
-                continue
-            planned.frame_positions.append(at)
-            planned.frame_indices.append(frame_index)
-            planned.grid_masks.append(grid_mask(mask, options.grid_size, keep_vanished=options.empty_masks == "keep"))
-        if not planned.grid_masks:
-            raise ValueError(
-                f"{where}: no mask is left, all {len(chosen)} are empty. Mark the object in at least one frame, or "
-                'pass `empty_masks="keep"` to get the published behaviour.'
-            )
-        return planned
+        return _PlannedRegion(region, position, entries, where)
 
-    def _assemble(
-        self,
-        samples: Sequence[SampleMedia],
-        clips: list[list[_Clip]],
-        images: list[list[np.ndarray]],
-        regions: list[list[_PlannedRegion]],
-    ) -> "LoadedMedia":
-        loaded = LoadedMedia(sample_counts=[], num_tokens_per_region=[])
-        scenes, extras = [], []
-        for sample, media in enumerate(samples):
-            frame_of: dict[tuple[str, int, int], int] = {}  # (kind, nth of its kind, frame) -> number in the sample
-            count = 0
-            for nth, clip in enumerate(clips[sample]):
-                scenes.append([clip.source.frames[index] for index in clip.scene_indices])
-                for index in clip.scene_indices:
-                    frame_of.setdefault(("video", nth, index), count)
-                    count += 1
-                loaded.video_metadata.append(_metadata(clip))
-            for nth in range(len(images[sample])):
-                frame_of[("image", nth, 0)] = count
-                count += 1
-            num_extra = len(extras)
-            for planned in regions[sample]:
-                kind = media.kinds[planned.media]
-                nth = media.kinds[: planned.media].count(kind)
-                for at, mask in zip(planned.frame_positions, planned.grid_masks, strict=True):
-                    frame = (kind, nth, at)
-                    if frame not in frame_of:
-                        frame_of[frame] = count
-                        count += 1
-                        extras.append(clips[sample][nth].source.frames[at])
-                    loaded.region_frame_index.append(frame_of[frame])
-                    loaded.region_masks.append(mask.reshape(-1))
-                loaded.region_lengths.append(len(planned.grid_masks))
-                loaded.num_tokens_per_region.append(
-                    num_tokens(len(planned.grid_masks), self._options.num_region_tokens)
-                )
-                loaded.region_metadata.append(
-                    {
-                        "sample": sample,
-                        "object_id": planned.region.object_id,
-                        "media": planned.media,
-                        "frame_indices": planned.frame_indices,
-                        "num_tokens": loaded.num_tokens_per_region[-1],
-                    }
-                )
-            loaded.sample_counts.append(
-                [len(clips[sample]), len(images[sample]), len(extras) - num_extra, len(regions[sample])]
+    def _load_region(
+        self, plan: _PlannedRegion, media: SampleMedia, clips: Sequence[_Clip], images: Sequence[np.ndarray]
+    ) -> LoadedRegion:
+        """Bring the masks of a region to the grid, one after the other."""
+        kind, nth = media.place(plan.media)
+        loaded = LoadedRegion(object_id=plan.region.object_id, media=plan.media)
+        for frame_index, entry in plan.entries:
+            where = f"{plan.where}, frame {frame_index}"
+            if kind == "video":
+                position = clips[nth].to_position(frame_index, where)
+                height, width = clips[nth].source.sizes[position]
+            else:
+                position, (height, width) = 0, images[nth].shape[:2]
+            cells = frame_to_grid(
+                plan.region,
+                entry,
+                height=height,
+                width=width,
+                grid_size=self._options.grid_size,
+                empty_masks=self._options.empty_masks,
+                where=where,
             )
-        if scenes:
-            lengths = sorted({len(scene) for scene in scenes})
-            if len(lengths) > 1:
-                raise ValueError(
-                    f"Videos of {lengths} frames cannot share a batch with `do_sample_frames=False`. Pass the same "
-                    "number of frames for each, or let the processor sample."
-                )
-            loaded.num_scene_frames = lengths[0]
-            flat = self._video_processor.normalize_frames([frame for scene in scenes for frame in scene])
-            loaded.pixel_values_videos = flat.unflatten(0, (len(scenes), lengths[0]))
-        if extras:
-            loaded.region_pixel_values = self._video_processor.normalize_frames(extras)
-        flat_images = [image for sample_images in images for image in sample_images]
-        if flat_images:
-            loaded.pixel_values = self._image_processor(
-                flat_images, return_tensors="pt", input_data_format="channels_last"
-            )["pixel_values"]
+            if cells is not None:
+                # An extra frame that several regions share is kept once.
+                frame = clips[nth].source.frames[position] if kind == "video" else None
+                loaded.add(frame_index, position, frame, cells)
+        if not loaded.masks:
+            raise ValueError(no_mask_left_message(plan.where, len(plan.entries)))
         return loaded
 
 
-@dataclass
-class LoadedMedia:
-    """Tensors and counts of one call.
+def _note_wanted_frames(clips: Sequence[_Clip], media: SampleMedia, plans: Iterable[_PlannedRegion]) -> None:
+    """Tell the sources of one sample which frames will be needed."""
+    for clip in clips:
+        clip.source.wanted.update(clip.scene)
+    for plan in plans:
+        kind, nth = media.place(plan.media)
+        if kind == "video":
+            clips[nth].source.wanted.update(
+                clips[nth].to_position(frame_index, f"{plan.where}, frame {frame_index}")
+                for frame_index, _ in plan.entries
+            )
 
-    Args:
-        sample_counts (`list[list[int]]`): Videos, images, extra frames and regions of each sample.
-        num_tokens_per_region (`list[int]`): Tokens each region gives.
-    """
 
-    sample_counts: list[list[int]]
-    num_tokens_per_region: list[int]
-    num_scene_frames: int = 0
-    pixel_values_videos: torch.Tensor | None = None
-    pixel_values: torch.Tensor | None = None
-    region_pixel_values: torch.Tensor | None = None
-    region_masks: list[np.ndarray] = field(default_factory=list)
-    region_frame_index: list[int] = field(default_factory=list)
-    region_lengths: list[int] = field(default_factory=list)
-    video_metadata: list[VideoMetadata] = field(default_factory=list)
-    region_metadata: list[dict[str, Any]] = field(default_factory=list)
+def _check_scene_lengths(lengths: Sequence[int], least: int) -> None:
+    """Refuse videos that cannot share a batch; only those taken as they are can differ or be too short."""
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"Videos of {', '.join(map(str, lengths))} frames cannot share a batch with `do_sample_frames=False`. "
+            "Pass the same number of frames for each, or let the processor sample."
+        )
+    if lengths and lengths[0] < least:
+        raise ValueError(
+            f"With `do_sample_frames=False` a video needs at least {least} frames, got {lengths[0]}. Let the processor "
+            "sample, or pass a single picture as an image."
+        )
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return the model inputs beside text; kinds the batch lacks are absent."""
-        tensors = {
-            "pixel_values_videos": self.pixel_values_videos,
-            "pixel_values": self.pixel_values,
-            "region_pixel_values": self.region_pixel_values,
-        }
-        tensors = {name: value for name, value in tensors.items() if value is not None}
-        if self.region_masks:
-            tensors["region_masks"] = torch.from_numpy(np.stack(self.region_masks))
-            tensors["region_frame_index"] = torch.tensor(self.region_frame_index)
-            tensors["region_lengths"] = torch.tensor(self.region_lengths)
-            tensors["region_num_tokens"] = torch.tensor(self.num_tokens_per_region)
-        tensors["sample_counts"] = torch.tensor(self.sample_counts)
-        return tensors
+
+def _times_of_source(metadata: VideoMetadata, where: str) -> Callable[[], np.ndarray]:
+    """Times of all frames of a video of which only some frames are at hand."""
+
+    def frame_times() -> np.ndarray:
+        if not metadata.fps:
+            raise ValueError(
+                f"{where}: `time_seconds` needs `fps` in `video_metadata`. Pass it, or use `frame_index`."
+            )
+        return np.arange(metadata.total_num_frames) / metadata.fps
+
+    return frame_times
+
+
+def _no_times() -> np.ndarray:
+    return np.empty(0)
 
 
 def load_image(image: Any, *, where: str) -> np.ndarray:
-    """Load a still image from a path, URL, bytes, base64 text, PIL image or array.
+    """Load a still image from a path, URL, bytes, binary file object, base64 text, PIL image or array.
 
     Args:
         image (`Any`): The image.
@@ -363,23 +352,25 @@ def load_image(image: Any, *, where: str) -> np.ndarray:
         `np.ndarray` of shape `(height, width, 3)`: uint8 RGB.
 
     Raises:
-        ValueError: If it is no image.
+        TypeError: If it is of another kind.
+        ValueError: If an array has another shape.
         OSError: If the file cannot be read.
     """
-    if hasattr(image, "read"):
+    if callable(getattr(image, "read", None)):
+        if getattr(image, "seekable", lambda: False)():
+            image.seek(0)
         image = image.read()
-    if isinstance(image, (str, os.PathLike)):
+    if isinstance(image, (bytearray, memoryview)):
+        image = bytes(image)
+    if isinstance(image, str) and not os.path.exists(image):
         try:
-            image = load_pil_image(os.fspath(image))  # path, URL or base64 text
+            image = load_pil_image(image)  # address or base64 text
         except (OSError, ValueError) as error:
-            raise OSError(f"{where}: cannot read {str(image)[:200]!r} as a picture: {error}") from error
+            raise FileNotFoundError(
+                f"{where}: there is no picture at {image[:200]!r}, and it is no address or base64 text of one either. "
+                "Check the path."
+            ) from error
     return load_picture(image, where)
-
-
-def _identity(source: Any) -> tuple[str, Any]:
-    if isinstance(source, (str, os.PathLike)):
-        return "path", os.fspath(source)
-    return "object", id(source)
 
 
 def _media_position(region: Region, kinds: Sequence[str], where: str) -> int:
@@ -392,54 +383,12 @@ def _media_position(region: Region, kinds: Sequence[str], where: str) -> int:
                 f'`"media": 0` to `{len(kinds) - 1}`, counted over all marks of the sample.'
             )
         return 0
-    if not 0 <= region.media < len(kinds):
+    if region.media >= len(kinds):
         raise ValueError(
-            f"{where}: `media` is {region.media}, but its sample has {len(kinds)} videos and images (numbered from 0)."
+            f"{where}: `media` is {region.media}, but its sample has {len(kinds)} videos and images, numbered from 0. "
+            f"Pass 0 to {len(kinds) - 1}."
         )
     return region.media
 
 
-def _on_still_image(region: Region) -> Region:
-    """Fill in frame 0, the only frame of an image, where it was left out."""
-    frames = tuple(
-        replace(entry, frame_index=0) if entry.frame_index is None and entry.time_seconds is None else entry
-        for entry in region.frames
-    )
-    return replace(region, frames=frames)
-
-
-def _no_frame_times(where: str) -> Callable[[], np.ndarray]:
-    def frame_times() -> np.ndarray:
-        raise ValueError(f"{where}: `time_seconds` on a still image. Leave it out.")
-
-    return frame_times
-
-
-def _keep_empty(region: Region, empty_masks: str, where: str) -> bool:
-    """Whether a mask that turned out empty stays; raises where empty masks are an error."""
-    if empty_masks == "keep":
-        return True
-    if empty_masks == "error" and not region.from_masklet:
-        raise ValueError(
-            f'{where}: the mask is empty. Remove this frame, or pass `empty_masks="drop"` (skip such frames) or '
-            '`"keep"` (published behaviour).'
-        )
-    return False
-
-
-def _metadata(clip: _Clip) -> VideoMetadata:
-    height, width = clip.source.reader.frame_size(clip.scene_indices[0])
-    fps = clip.fps
-    indices = clip.scene_indices
-    if clip.position_of_frame is not None:
-        frame_of_position = {position: frame for frame, position in clip.position_of_frame.items()}
-        indices = [frame_of_position.get(position, position) for position in indices]
-    return VideoMetadata(
-        total_num_frames=clip.num_frames,
-        fps=fps,
-        width=width,
-        height=height,
-        duration=clip.num_frames / fps if fps else None,
-        video_backend="pyav",
-        frames_indices=indices,
-    )
+__all__ = ["LoadedMedia", "MediaLoader", "MediaOptions", "load_image"]

@@ -162,6 +162,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
         # Published checkpoints hold the whole tower; what lies behind the feature layer is never used.
         surplus = range(config.num_vision_layers, config.vision_config.num_hidden_layers)
         self._keys_to_ignore_on_load_unexpected = [
+            r"^lm_head\.",  # of a whole checkpoint, loaded into the base model
             r"vision_tower\.(vision_model\.)?(post_layernorm|head)\.",
             *(rf"vision_tower\.(vision_model\.)?encoder\.layers\.{layer}\." for layer in surplus),
         ]
@@ -528,6 +529,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         self.model = VideoReferModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
+        self._keys_to_ignore_on_load_unexpected.discard(r"^lm_head\.")  # collected from the base model
 
     @classmethod
     def from_vision_text_pretrained(

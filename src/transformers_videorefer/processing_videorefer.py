@@ -1,55 +1,45 @@
 """The VideoRefer processor: text with marks, media and regions in, model inputs out."""
 
+import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from transformers import BatchFeature
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-from transformers.processing_utils import (
-    _UNMARKED,
-    MultiModalData,
-    ProcessingKwargs,
-    ProcessorMixin,
-    _get_template_variables,
-)
+from transformers.processing_utils import _UNMARKED, MultiModalData, ProcessorMixin
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .conversation_videorefer import (
-    CHAT_TEMPLATE,
+from .chat_videorefer import VideoReferChatMixin
+from .conversation_videorefer import CHAT_TEMPLATE
+from .loading_videorefer import add_mark_tokens
+from .media_items_videorefer import (
     MARKS,
     VIDEO_OPTIONS,
     SampleMedia,
-    VideoItem,
-    check_count,
-    collect_media,
+    check_counts,
+    expand_marks,
     find_marks,
-    group_by_sample,
-    is_item,
+    media_from_lists,
+    with_video_options,
 )
 from .media_loading_videorefer import LoadedMedia, MediaLoader, MediaOptions
-from .video_processing_videorefer import VideoReferVideoProcessorKwargs
+from .processor_options_videorefer import (
+    LIBRARY_KEYWORDS,
+    VideoReferProcessorKwargs,
+    as_python,
+    check_call_settings,
+    check_keywords,
+    flatten_metadata,
+    whole_number,
+)
+from .saving_videorefer import VideoReferProcessorFilesMixin
 
 
 _UNSET = object()  # `None` is a meaningful value of `num_region_frames`
-# Settings of the two sub-processors that may change from call to call; the others belong to the checkpoint.
-_CALL_VIDEO_KWARGS = {
-    "num_frames",
-    "do_sample_frames",
-    "video_metadata",
-    "return_metadata",
-    "return_tensors",
-    *VIDEO_OPTIONS,
-}
 
 
-class VideoReferProcessorKwargs(ProcessingKwargs, total=False):
-    """Keywords of [`VideoReferProcessor`]."""
-
-    videos_kwargs: VideoReferVideoProcessorKwargs
-
-
-class VideoReferProcessor(ProcessorMixin):
+class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, ProcessorMixin):
     """Makes the inputs of VideoRefer from text, videos, images and regions.
 
     The tokenizer gets `<region>`, `<video>` and `<image>` as tokens, in this order, where it lacks them, and pads on
@@ -69,14 +59,14 @@ class VideoReferProcessor(ProcessorMixin):
         connector_downsample (`list[int]`, *optional*, defaults to `(2, 2, 2)`): The model's `connector_downsample`.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a part is missing, the pictures of the two sub-processors differ in size, or a number is out of
+            range.
+        TypeError: If a number is no whole number.
     """
 
     valid_processor_kwargs = VideoReferProcessorKwargs
     skip_tensor_conversion: ClassVar[list[str]] = ["video_metadata", "region_metadata", "text_replacement_offsets"]
     text_kwargs: ClassVar[dict[str, Any]] = {"padding": True}
-    # Set by the package: loads a folder in the published layout, which has no processor files.
-    published_loader: ClassVar[Callable[..., "VideoReferProcessor | None"] | None] = None
 
     def __init__(
         self,
@@ -90,19 +80,25 @@ class VideoReferProcessor(ProcessorMixin):
         patch_size=14,
         connector_downsample=(2, 2, 2),
     ):
-        _check_at_least("num_region_tokens", num_region_tokens, 1)
-        if num_region_frames is not None:
-            _check_at_least("num_region_frames", num_region_frames, 1)
+        for name, part in (
+            ("image_processor", image_processor),
+            ("tokenizer", tokenizer),
+            ("video_processor", video_processor),
+        ):
+            if part is None:
+                raise ValueError(f"`{name}` is missing. Pass image processor, tokenizer and video processor.")
+        self.connector_downsample = [whole_number("connector_downsample", side, 1) for side in connector_downsample]
+        self.num_region_tokens = whole_number("num_region_tokens", num_region_tokens, 1)
         self.num_region_frames = num_region_frames
-        self.num_region_tokens = num_region_tokens
-        self.num_image_frames = num_image_frames
-        self.patch_size = patch_size
-        self.connector_downsample = list(connector_downsample)
-        tokenizer.add_tokens([MARKS["region"], MARKS["video"], MARKS["image"]], special_tokens=True)
+        if num_region_frames is not None:
+            self.num_region_frames = whole_number("num_region_frames", num_region_frames, 1)
+        self.num_image_frames = whole_number("num_image_frames", num_image_frames, self.min_scene_frames)
+        self.patch_size = whole_number("patch_size", patch_size, 1)
+        token_ids = add_mark_tokens(tokenizer)
         tokenizer.padding_side = "left"  # prompts of a batch must end where generation starts
         for kind, mark in MARKS.items():
             setattr(self, f"{kind}_token", mark)
-            setattr(self, f"{kind}_token_id", tokenizer.convert_tokens_to_ids(mark))
+            setattr(self, f"{kind}_token_id", token_ids[f"{kind}_token_id"])
         if not isinstance(image_processor, SiglipImageProcessorPil):
             image_processor = SiglipImageProcessorPil.from_dict(image_processor.to_dict())
         super().__init__(
@@ -111,6 +107,12 @@ class VideoReferProcessor(ProcessorMixin):
             video_processor,
             chat_template=CHAT_TEMPLATE if chat_template is None else chat_template,
         )
+        sizes = [[part.size["height"], part.size["width"]] for part in (video_processor, image_processor)]
+        if len({side for size in sizes for side in size}) != 1:
+            raise ValueError(
+                f"`size` is {sizes[0]} for videos and {sizes[1]} for images ([height, width]), but the vision tower "
+                "takes squares of one size. Set both to it."
+            )
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
         """Check the class of a sub-processor, see `ProcessorMixin`.
@@ -147,6 +149,11 @@ class VideoReferProcessor(ProcessorMixin):
         """`int`: Patches per side of a frame."""
         return self.video_processor.size["height"] // self.patch_size
 
+    @property
+    def min_scene_frames(self) -> int:
+        """`int`: Fewest scene frames the connector can join."""
+        return max(2, self.connector_downsample[0])
+
     def num_scene_tokens(self, num_frames: int) -> int:
         """Return the scene tokens of a video of `num_frames` scene frames.
 
@@ -173,7 +180,7 @@ class VideoReferProcessor(ProcessorMixin):
         start_seconds: float | Sequence[float | None] | None = None,
         end_seconds: float | Sequence[float | None] | None = None,
         fps: float | Sequence[float | None] | None = None,
-        return_metadata: bool = False,
+        return_metadata: bool | None = None,
         media: Sequence[SampleMedia] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -197,109 +204,101 @@ class VideoReferProcessor(ProcessorMixin):
             start_seconds (`float` or `list[float]`, *optional*): Start of the range scene frames are taken from.
             end_seconds (`float` or `list[float]`, *optional*): End of that range.
             fps (`float` or `list[float]`, *optional*): Frames per second of folders and in-memory frames.
-            return_metadata (`bool`, *optional*, defaults to `False`): Whether to return `video_metadata` and
-                `region_metadata`.
+            return_metadata (`bool`, *optional*): Whether to return `video_metadata` and `region_metadata`.
             media (`list[SampleMedia]`, *optional*): Media that [`apply_chat_template`] collected, in place of
                 `videos`, `images` and `regions`.
-            kwargs: Further keywords of the tokenizer (`padding`, `truncation`, `return_tensors`, ...) and
-                `do_sample_frames`, `video_metadata`.
+            kwargs: Keywords of the tokenizer (`padding`, `truncation`, `return_tensors`, ...), `do_sample_frames`,
+                `video_metadata`, `resize_backend`, and what the library's processors take.
 
         Returns:
             `BatchFeature`: `input_ids`, `attention_mask` and, as far as the batch has them, the inputs of
-            [`VideoReferModel.forward`].
+            [`VideoReferModel.forward`]; those are torch tensors also without `return_tensors`.
 
         Raises:
             ValueError: If marks and payloads differ in number, a region or option is malformed, or truncation would
                 cut a placeholder.
+            TypeError: If a keyword is unknown, or something is of a wrong kind.
             OSError: If a file cannot be read.
         """
-        texts = self._texts(text)
-        unmarked = _UNMARKED if kwargs.get("sanitize_control_tokens") else ""
-        marks = [find_marks(one, unmarked_prefix=unmarked) for one in texts]
-        if media is None:
-            media = self._media_from_lists(marks, videos, images, regions, is_batch=not isinstance(text, str))
-        for sample, (one, found) in enumerate(zip(media, marks, strict=True)):
-            for kind, items in (("video", one.videos), ("image", one.images), ("region", one.regions)):
-                check_count(len(items), [m.lastgroup for m in found].count(kind), kind=kind, sample=sample)
-        media = _with_video_options(
-            media, edit_list=edit_list, start_seconds=start_seconds, end_seconds=end_seconds, fps=fps
+        merged = self._merge_call_kwargs(
+            kwargs,
+            num_frames=num_frames,
+            edit_list=edit_list,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            fps=fps,
+            return_metadata=return_metadata,
         )
-        if num_frames is not None:
-            kwargs["num_frames"] = num_frames
-        merged = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        texts = _check_texts(text)
+        unmarked = _UNMARKED if merged["text_kwargs"].get("sanitize_control_tokens") else ""
+        marks = [find_marks(one, unmarked_prefix=unmarked) for one in texts]
+        is_batch = not isinstance(text, str)
+        if media is None:
+            media = media_from_lists(marks, videos=videos, images=images, regions=regions, is_batch=is_batch)
+        elif any(value is not None for value in (videos, images, regions)):
+            raise ValueError("`media` takes the place of `videos`, `images` and `regions`. Pass either.")
+        check_counts(media, marks)
         loaded = self._load_media(
             media,
-            merged["videos_kwargs"],
+            merged,
             num_region_frames=self.num_region_frames if num_region_frames is _UNSET else num_region_frames,
             num_region_tokens=self.num_region_tokens if num_region_tokens is None else num_region_tokens,
             empty_masks=empty_masks,
         )
-        return self._build_inputs(texts, marks, loaded, merged, return_metadata=return_metadata)
+        return self._build_inputs(texts, marks, loaded, merged)
 
-    def _texts(self, text: str | Sequence[str] | None) -> list[str]:
-        texts = [text] if isinstance(text, str) else text
-        if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(one, str) for one in texts):
-            raise ValueError(f"`text` must be a string or a non-empty list of strings, got {type(text).__name__}.")
-        return list(texts)
-
-    def _media_from_lists(
-        self, marks: list[list[re.Match]], videos: Any, images: Any, regions: Any, *, is_batch: bool
-    ) -> list[SampleMedia]:
-        """Distribute `videos=`, `images=` and `regions=` over the samples."""
-        kinds = [[match.lastgroup for match in found] for found in marks]
-        groups = {
-            kind: group_by_sample(values, [found.count(kind) for found in kinds], kind=kind, is_batch=is_batch)
-            for kind, values in (("video", videos), ("image", images), ("region", regions))
-        }
-        return [
-            SampleMedia(
-                kinds=tuple(kind for kind in found if kind != "region"),
-                videos=tuple(VideoItem(video) for video in groups["video"][sample]),
-                images=tuple(groups["image"][sample]),
-                regions=tuple(groups["region"][sample]),
-            )
-            for sample, found in enumerate(kinds)
-        ]
+    def _merge_call_kwargs(self, kwargs: dict[str, Any], **options: Any) -> dict[str, dict]:
+        """Check the keywords of a call and sort them by sub-processor."""
+        known = {*LIBRARY_KEYWORDS, *inspect.signature(type(self).__call__).parameters} - {"self", "kwargs"}
+        check_keywords(kwargs, known, "The processor")
+        if kwargs.get("audio") is not None:
+            raise ValueError("`audio` is given, but VideoRefer takes no sound. Leave it out.")
+        given = {**kwargs, **{name: value for name, value in options.items() if value is not None}}
+        given = {name: as_python(value) for name, value in given.items() if name != "audio"}
+        return self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **given)
 
     def _load_media(
-        self, media: Sequence[SampleMedia], videos_kwargs: dict[str, Any], **region_options: Any
+        self,
+        media: Sequence[SampleMedia],
+        merged: Mapping[str, Mapping[str, Any]],
+        *,
+        num_region_frames: int | None,
+        num_region_tokens: int,
+        empty_masks: str,
     ) -> LoadedMedia:
-        unsupported = sorted(key for key in videos_kwargs if key not in _CALL_VIDEO_KWARGS)
-        if unsupported and any(one.videos for one in media):
-            raise ValueError(
-                f"{', '.join(f'`{key}`' for key in unsupported)} cannot change from call to call, because the vision "
-                "tower expects one size and scale. Set them on `processor.video_processor`."
-            )
-        num_frames = videos_kwargs.get("num_frames", self.video_processor.num_frames)
-        _check_at_least("num_frames", num_frames, max(2, self.connector_downsample[0]))
-        _check_at_least("num_region_tokens", region_options["num_region_tokens"], 1)
-        if region_options["num_region_frames"] is not None:
-            _check_at_least("num_region_frames", region_options["num_region_frames"], 1)
-        do_sample = videos_kwargs.get("do_sample_frames", self.video_processor.do_sample_frames)
-        options = MediaOptions(
-            num_frames=num_frames,
-            grid_size=self.grid_size,
-            do_sample_frames=do_sample is not False,
-            video_metadata=_as_list(videos_kwargs.get("video_metadata")),
-            **region_options,
+        """Check the options of the call and load what it needs."""
+        given = {name: value for name, value in merged["videos_kwargs"].items() if value is not None}
+        check_call_settings(
+            merged, has_videos=any(one.videos for one in media), has_images=any(one.images for one in media)
         )
+        if num_region_frames is not None:
+            num_region_frames = whole_number("num_region_frames", num_region_frames, 1)
+        options = MediaOptions(
+            num_frames=whole_number(
+                "num_frames", given.get("num_frames", self.video_processor.num_frames), self.min_scene_frames
+            ),
+            num_region_frames=num_region_frames,
+            num_region_tokens=whole_number("num_region_tokens", num_region_tokens, 1),
+            empty_masks=empty_masks,
+            grid_size=self.grid_size,
+            min_scene_frames=self.min_scene_frames,
+            do_sample_frames=given.get("do_sample_frames", self.video_processor.do_sample_frames),
+            video_metadata=flatten_metadata(given.get("video_metadata")),
+            resize_backend=given.get("resize_backend"),
+        )
+        media = with_video_options(media, {name: given.get(name) for name in VIDEO_OPTIONS})
         return MediaLoader(self.video_processor, self.image_processor, options).load(media)
 
     def _build_inputs(
-        self,
-        texts: list[str],
-        marks: list[list[re.Match]],
-        loaded: LoadedMedia,
-        merged: dict[str, dict],
-        *,
-        return_metadata: bool,
+        self, texts: list[str], marks: list[list[re.Match]], loaded: LoadedMedia, merged: dict[str, dict]
     ) -> BatchFeature:
         """Expand the marks, tokenize, and put everything together."""
         text_kwargs = merged["text_kwargs"]
         return_tensors = text_kwargs.pop("return_tensors", None)
-        return_type_ids = text_kwargs.pop("return_mm_token_type_ids", merged.get("return_mm_token_type_ids", False))
-        return_offsets = text_kwargs.pop(
-            "return_text_replacement_offsets", merged.get("return_text_replacement_offsets", False)
+        # The library accepts both of these among the keywords of the tokenizer too.
+        return_type_ids, return_offsets = (
+            text_kwargs.pop(name, merged.get(name, False))
+            for name in ("return_mm_token_type_ids", "return_text_replacement_offsets")
         )
         num_tokens_of_region = iter(loaded.num_tokens_per_region)
         num_tokens = {
@@ -312,111 +311,25 @@ class VideoReferProcessor(ProcessorMixin):
                 next(num_tokens_of_region) if match.lastgroup == "region" else num_tokens[match.lastgroup]
                 for match in found
             ]
-            one, one_offsets = _expand_marks(one, found, counts)
+            one, one_offsets = expand_marks(one, found, counts)
             expanded.append(one)
             offsets.append(one_offsets)
         encoded = self.tokenizer(expanded, **text_kwargs)
-        self._check_special_mm_tokens(expanded, encoded, modalities=["image", "video", "region"])
+        self._check_special_mm_tokens(expanded, encoded, modalities=list(MARKS))
         data = {**encoded}
         if return_offsets:
             data["text_replacement_offsets"] = offsets
         if return_type_ids:
             data["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
-        if return_metadata:
+        if merged["videos_kwargs"].get("return_metadata"):
             data["video_metadata"] = loaded.video_metadata
             data["region_metadata"] = loaded.region_metadata
-        tensors = loaded.tensors()
+        tensors = loaded.tensors
         if return_tensors == "np":
             tensors = {name: value.numpy() for name, value in tensors.items()}
         return BatchFeature(
             {**data, **tensors}, tensor_type=return_tensors, skip_tensor_conversion=self.skip_tensor_conversion
         )
-
-    def apply_chat_template(
-        self,
-        conversation: Any,
-        chat_template: str | None = None,
-        videos: Any = None,
-        images: Any = None,
-        regions: Any = None,
-        processor_kwargs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Render a conversation and, with `tokenize=True`, make model inputs.
-
-        Args:
-            conversation (`list`): Messages, or a list of such lists. The content of a message is a string with marks, or
-                a list of parts `{"type": "text" | "video" | "image" | "region", ...}`.
-            chat_template (`str`, *optional*): Template to use in place of the processor's.
-            videos (`Any`, *optional*): Videos for marks and parts that bring none, in order over the whole
-                conversation; one list per conversation for a batch.
-            images (`Any`, *optional*): Images, likewise.
-            regions (`Any`, *optional*): Regions, likewise.
-            processor_kwargs (`dict`, *optional*): Keywords of [`__call__`]; they may also be given directly.
-            kwargs: Keywords of the library (`add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors`,
-                `return_assistant_tokens_mask`, ...), of the template, and of [`__call__`].
-
-        Returns:
-            `str`, `list[str]`, ids or `BatchFeature`, as in `ProcessorMixin.apply_chat_template`.
-
-        Raises:
-            ValueError: If a payload is missing or left over, a part is malformed, or a text part spells a mark.
-        """
-        processor_kwargs = dict(processor_kwargs or {})
-        lists = {"videos": videos, "images": images, "regions": regions}
-        for name, value in lists.items():
-            if name in processor_kwargs:
-                given = processor_kwargs.pop(name)
-                lists[name] = given if value is None else value
-        # The library takes keywords of `__call__` only in `processor_kwargs` and warns about all others.
-        template_variables = _get_template_variables(self._resolve_chat_template(chat_template))
-        for name in [name for name in kwargs if name not in template_variables and name not in _LIBRARY_CHAT_KWARGS]:
-            processor_kwargs[name] = kwargs.pop(name)
-        conversations, is_batched = self._normalize_conversations(conversation)
-        processor_kwargs["media"] = self._media_from_conversations(
-            conversations, is_batched, allow_marks_in_text=bool(kwargs.get("sanitize_control_tokens")), **lists
-        )
-        conversations = [[_without_payload(message) for message in messages] for messages in conversations]
-        return super().apply_chat_template(
-            conversations if is_batched else conversations[0],
-            chat_template=chat_template,
-            processor_kwargs=processor_kwargs,
-            **kwargs,
-        )
-
-    def _media_from_conversations(
-        self,
-        conversations: list[list[Mapping[str, Any]]],
-        is_batched: bool,
-        *,
-        videos: Any,
-        images: Any,
-        regions: Any,
-        allow_marks_in_text: bool,
-    ) -> list[SampleMedia]:
-        supplies = {}
-        for kind, values in (("video", videos), ("image", images), ("region", regions)):
-            if values is None:
-                supplies[kind] = [[] for _ in conversations]
-            elif not is_batched:
-                supplies[kind] = [[values] if is_item(values, kind) else list(values)]
-            elif isinstance(values, (list, tuple)) and len(values) == len(conversations):
-                supplies[kind] = [list(value or []) for value in values]
-            else:
-                raise ValueError(
-                    f"`{kind}s` must be one list per conversation for a batch of {len(conversations)} conversations."
-                )
-        return [
-            collect_media(
-                messages,
-                sample=sample,
-                videos=supplies["video"][sample],
-                images=supplies["image"][sample],
-                regions=supplies["region"][sample],
-                allow_marks_in_text=allow_marks_in_text,
-            )
-            for sample, messages in enumerate(conversations)
-        ]
 
     def _get_num_multimodal_tokens(
         self,
@@ -435,86 +348,11 @@ class VideoReferProcessor(ProcessorMixin):
         return MultiModalData(**data)
 
 
-# Named parameters of the library's `apply_chat_template` that are no keywords of `__call__`.
-_LIBRARY_CHAT_KWARGS = frozenset(
-    {
-        "tools",
-        "documents",
-        "add_generation_prompt",
-        "continue_final_message",
-        "return_assistant_tokens_mask",
-        "tokenize",
-        "return_tensors",
-        "return_dict",
-        "load_audio_from_video",
-        "sanitize_control_tokens",
-    }
-)
-
-
-def _check_at_least(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}.")
-
-
-def _as_list(value: Any) -> list[Any] | None:
-    if value is None:
-        return None
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _with_video_options(media: Sequence[SampleMedia], **options: Any) -> list[SampleMedia]:
-    """Give every video the options of the call that it does not bring itself: one value, or one per video."""
-    num_videos = sum(len(one.videos) for one in media)
-    per_video: dict[str, list[Any]] = {}
-    for name, value in options.items():
-        if isinstance(value, (list, tuple)):
-            if len(value) != num_videos:
-                raise ValueError(
-                    f"`{name}` has {len(value)} entries for {num_videos} videos. Pass one value or one each."
-                )
-            per_video[name] = list(value)
-        elif value is not None:
-            per_video[name] = [value] * num_videos
-    result, first = [], 0
-    for one in media:
-        videos = []
-        for offset, item in enumerate(one.videos):
-            given = {name: values[first + offset] for name, values in per_video.items()}
-            given = {name: value for name, value in given.items() if value is not None}
-            videos.append(VideoItem(item.source, {**given, **item.options}))
-        first += len(one.videos)
-        result.append(SampleMedia(one.kinds, tuple(videos), one.images, one.regions))
-    return result
-
-
-def _without_payload(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce media parts to their type: the template needs no more, and the library must not load them itself."""
-    content = message.get("content")
-    if isinstance(content, (list, tuple)):
-        content = [part if part["type"] == "text" else {"type": part["type"]} for part in content]
-    return {**message, "content": content if content is not None else ""}
-
-
-def _expand_marks(text: str, marks: Sequence[re.Match], counts: Sequence[int]) -> tuple[str, list[dict[str, Any]]]:
-    """Repeat each mark as often as it has tokens; return also where each was and is, in characters."""
-    pieces, offsets, last, gained = [], [], 0, 0
-    for match, count in zip(marks, counts, strict=True):
-        start, end = match.span()
-        replacement = match.group() * count
-        offsets.append(
-            {
-                "type": match.lastgroup,
-                "span": (start, end),
-                "new_span": (start + gained, start + gained + len(replacement)),
-                "text": match.group(),
-                "replacement": replacement,
-            }
-        )
-        pieces += [text[last:start], replacement]
-        gained += len(replacement) - (end - start)
-        last = end
-    return "".join([*pieces, text[last:]]), offsets
+def _check_texts(text: Any) -> list[str]:
+    texts = [text] if isinstance(text, str) else text
+    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(one, str) for one in texts):
+        raise ValueError(f"`text` must be a string or a non-empty list of strings, got {text!r:.80}.")
+    return list(texts)
 
 
 __all__ = ["VideoReferProcessor", "VideoReferProcessorKwargs"]

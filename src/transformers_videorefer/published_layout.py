@@ -83,16 +83,19 @@ class VisionTower:
         config (`SiglipVisionConfig`): Its configuration.
         source (`str`, *optional*): Folder or Hub id of its checkpoint; `None` if only its name is known.
         hub_kwargs (`dict[str, Any]`, *optional*): Where on the Hub to look.
+        is_from_table (`bool`, *optional*, defaults to `False`): Whether the built-in table knows it.
     """
 
     name: str
     config: SiglipVisionConfig
     source: str | None = None
     hub_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    is_from_table: bool = False
 
     def image_settings(self) -> dict[str, Any]:
         """Return how it wants its pictures: from its checkpoint, else what all SigLIP towers share."""
-        return read_image_settings(self.source, self.config.image_size, **self.hub_kwargs)
+        source = None if self.is_from_table else self.source
+        return read_image_settings(source, self.config.image_size, **self.hub_kwargs)
 
     def read(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """Read weights of the tower.
@@ -150,17 +153,21 @@ def find_tower(
             return VisionTower(wanted, _read_tower_config(place), place)
     # These belong to the repository of the checkpoint, not to that of the tower.
     hub_kwargs = {key: value for key, value in hub_kwargs.items() if key not in ("revision", "subfolder")}
-    # A Hub id has two parts; asking the Hub for anything else only costs time.
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", wanted) and find_file(wanted, "config.json", **hub_kwargs):
-        return VisionTower(wanted, _read_tower_config(wanted, **hub_kwargs), wanted, hub_kwargs)
     known = KNOWN_TOWERS.get(os.path.basename(wanted.rstrip("/")))
+    # A Hub id has two parts; asking the Hub for anything else only costs time, and so does asking for what the table
+    # says as well: of the published towers only the local cache is asked.
+    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", wanted) is not None
+    lookup = {**hub_kwargs, "local_files_only": True} if known and wanted.startswith("google/") else hub_kwargs
+    if is_hub_id and find_file(wanted, "config.json", **lookup):
+        return VisionTower(wanted, _read_tower_config(wanted, **lookup), wanted, hub_kwargs)
     if known is None:
         raise OSError(
             f"The vision tower `{wanted}` of `{checkpoint}` was found neither as a folder"
             f"{'' if vision_tower is not None else ', nor beside the checkpoint'}, nor on the Hub. Pass "
             "`vision_tower=` with a folder or Hub id of the tower."
         )
-    return VisionTower(wanted, SiglipVisionConfig(**known))
+    source = wanted if is_hub_id else None
+    return VisionTower(wanted, SiglipVisionConfig(**known), source, hub_kwargs, is_from_table=True)
 
 
 def _read_tower_config(source: str, **hub_kwargs: Any) -> SiglipVisionConfig:

@@ -118,7 +118,9 @@ class VideoReferRegionEncoder(nn.Module):
         """
         frame_tokens = self.spatial_token_extractor(features, region_masks, frame_index)
         merged = self.temporal_token_merge(frame_tokens, lengths, num_tokens)
-        merged = merged.to(self.linear_1.weight.dtype)
+        # Quantised weights are stored as integers; they compute in the dtype of the tower's output.
+        dtype = self.linear_1.weight.dtype
+        merged = merged.to(dtype if dtype.is_floating_point else features.dtype)
         return self.linear_2(self.activation(self.linear_1(merged))), frame_tokens
 
 

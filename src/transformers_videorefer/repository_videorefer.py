@@ -68,8 +68,8 @@ def write_code(folder: str | os.PathLike) -> None:
     Args:
         folder (`str` or `os.PathLike`): Where to.
     """
-    # In code loaded from the Hub this module lies among copies of all its siblings: the library follows relative
-    # imports when it collects them, those inside of functions included, and from here they reach every file.
+    # In code loaded from the Hub this module lies among copies of its siblings: the library follows relative imports
+    # when it collects them, those inside of functions included, and from the model they reach every file.
     for file in Path(__file__).parent.glob("*_videorefer.py"):
         target = Path(folder) / file.name
         if not (target.exists() and target.samefile(file)):
@@ -146,9 +146,7 @@ def push_files(
     revision = commit_kwargs.get("revision")
     if revision is not None and not revision.startswith("refs/pr"):
         api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
-    return api.upload_folder(
-        folder_path=folder, repo_id=repo_id, allow_patterns=files, token=token, **commit_kwargs
-    )
+    return api.upload_folder(folder_path=folder, repo_id=repo_id, allow_patterns=files, token=token, **commit_kwargs)
 
 
 class PushingMixin:

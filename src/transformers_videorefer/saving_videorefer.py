@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoTokenizer
 
-from .components_videorefer import component_path, component_state_dict
+from .components_videorefer import HUB_ARGUMENTS, component_path, component_state_dict
 from .loading_videorefer import read_image_settings, read_vision_config
 from .repository_videorefer import (
     AUTO_MAP,
@@ -118,7 +118,9 @@ class VideoReferSavingMixin(PushingMixin):
                 return
             processor.save_pretrained(save_directory)
         except (OSError, ValueError, ImportError) as error:
-            logger.warning("No processor was saved beside the model: %s Save it with `processor.save_pretrained`.", error)
+            logger.warning(
+                "No processor was saved beside the model: %s Save it with `processor.save_pretrained`.", error
+            )
 
 
 class VideoReferProcessorFilesMixin(PushingMixin):
@@ -177,10 +179,11 @@ class VideoReferProcessorFilesMixin(PushingMixin):
             OSError: If a file cannot be found.
             ValueError: If `vision` is no SigLIP checkpoint.
         """
+        patch_size = read_vision_config(vision).patch_size
         return cls.from_parts(
             tokenizer=AutoTokenizer.from_pretrained(text),
             image_settings=read_image_settings(vision),
-            patch_size=read_vision_config(vision).patch_size,
+            patch_size=patch_size,
             num_frames=num_frames,
             **processor_kwargs,
         )
@@ -244,8 +247,7 @@ class VideoReferProcessorFilesMixin(PushingMixin):
         files = super().save_pretrained(os.fspath(folder), **kwargs)
         write_code(folder)
         edit_json(folder / "processor_config.json", _set_processor_auto_map)
-        # Otherwise `AutoTokenizer` would ask whether to run code, for a tokenizer of the library.
-        edit_json(folder / "tokenizer_config.json", lambda config: config.pop("auto_map", None))
+        edit_json(folder / "tokenizer_config.json", _clean_tokenizer_config)
         if push_to_hub:
             self._push_changes(folder, times, **push_kwargs)
         return files
@@ -254,6 +256,13 @@ class VideoReferProcessorFilesMixin(PushingMixin):
 def _set_processor_auto_map(config: dict[str, Any]) -> None:
     config["auto_map"] = {"AutoProcessor": PROCESSOR, "AutoVideoProcessor": VIDEO_PROCESSOR}
     config["video_processor"]["auto_map"] = {"AutoVideoProcessor": VIDEO_PROCESSOR}
+
+
+def _clean_tokenizer_config(config: dict[str, Any]) -> None:
+    # With `auto_map`, `AutoTokenizer` would ask whether to run code, for a tokenizer of the library. The others say
+    # how the tokenizer was loaded here.
+    for name in ("auto_map", "is_local", *HUB_ARGUMENTS):
+        config.pop(name, None)
 
 
 __all__ = ["VideoReferProcessorFilesMixin", "VideoReferSavingMixin"]

@@ -246,6 +246,11 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
                 chosen = self.sample_frames(
                     own, options["num_frames"], options["start_seconds"], options["end_seconds"]
                 ).tolist()
+            elif options["start_seconds"] is not None or options["end_seconds"] is not None:
+                raise ValueError(
+                    f"`start_seconds` and `end_seconds` choose what is sampled from {reader.name}, but "
+                    "`do_sample_frames` is False. Pass one or the other."
+                )
             else:
                 chosen = list(range(reader.num_frames))
             resized = {}

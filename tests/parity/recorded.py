@@ -76,7 +76,11 @@ def media_file(name: str) -> str:
 
 
 def expand_row(
-    row: Sequence[int], fill: Sequence[int] | None, num_scene_tokens: int, num_region_tokens: Iterable[int], config: Any
+    row: Sequence[int],
+    fill: Sequence[int] | None,
+    num_scene_tokens: int,
+    num_region_tokens: Iterable[int],
+    config: Any,
 ) -> list[int]:
     """Repeat the marks of one recorded row of ids (or of labels: `fill` then names what stands at marks)."""
     regions, expanded = iter(num_region_tokens), []

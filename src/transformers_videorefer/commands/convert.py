@@ -25,8 +25,9 @@ def add_convert_parser(commands: Any, *, parents: list[argparse.ArgumentParser])
     parser.add_argument("output", metavar="OUTPUT", help="folder to write; created where it is missing")
     parser.add_argument(
         "--component",
+        action="append",
         metavar="FILE",
-        help="region_encoder.bin or mm_projector.bin (or a folder, or a Hub id) to put in",
+        help="region_encoder.bin or mm_projector.bin (or a folder, or a Hub id) to put in; may be given twice",
     )
     parser.add_argument("--vision-tower", metavar="TOWER", help="Hub id or folder of the SigLIP tower")
     parser.set_defaults(run=run_convert)

@@ -37,16 +37,18 @@ def report(line: str) -> None:
 
 
 def quiet_libraries(debug: bool) -> None:
-    """Keep notes and, where nobody watches, progress bars of transformers off stderr.
+    """Keep notes and, where nobody watches, progress bars of the libraries off stderr.
 
     Args:
         debug (`bool`): Leave everything as it is.
     """
     if debug:
         return
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
 

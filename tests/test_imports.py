@@ -1,0 +1,123 @@
+"""Imports point one way only: exported set <- rest of the package <- command line, and the exported set stands alone."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import transformers_videorefer
+
+
+PACKAGE = Path(transformers_videorefer.__file__).parent
+EXPORTED = sorted(PACKAGE.glob("*_videorefer.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
+STANDARD_LIBRARY_AND_REQUIRED = {"torch", "numpy", "PIL", "transformers"}
+OPTIONAL = {"av", "pycocotools"}
+# Folder or module -> what it may import of ours, beside itself. Later parts of the package have their line already.
+ARROWS = {
+    "exported": set(),
+    "checkpoints": {"exported"},
+    "data": {"exported", "checkpoints"},
+    "training": {"exported", "checkpoints", "data"},
+    "evaluation": {"exported", "checkpoints", "data"},
+    "engine": {"exported", "checkpoints", "data"},
+    "hub": {"exported", "checkpoints", "data"},
+    "demo": {"exported", "checkpoints", "data"},
+}
+
+
+def imports_of(file: Path) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Yield every import of a file, and whether it stands in a top-level `try` that catches ImportError."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    guarded = {
+        id(node)
+        for block in tree.body
+        if isinstance(block, ast.Try)
+        and any(isinstance(handler.type, ast.Name) and handler.type.id == "ImportError" for handler in block.handlers)
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node, id(node) in guarded
+
+
+def part_of(module: str) -> str:
+    """Name the part of the package that a module path such as `data.collator` belongs to."""
+    first = module.split(".")[0]
+    if first.endswith("_videorefer"):
+        return "exported"
+    return "checkpoints" if first == "published_layout" else first
+
+
+def test_the_exported_set_is_found() -> None:
+    assert {"configuration_videorefer.py", "modeling_videorefer.py", "processing_videorefer.py"} <= {
+        file.name for file in EXPORTED
+    }
+
+
+@pytest.mark.parametrize("file", EXPORTED, ids=lambda file: file.name)
+def test_exported_files_import_only_what_every_machine_has(file: Path) -> None:
+    import sys
+
+    for node, is_guarded in imports_of(file):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1, ast.unparse(node)
+            assert node.module is not None, f"`{ast.unparse(node)}` is not followed when the code is copied"
+            assert re.fullmatch(r"\w+_videorefer", node.module), ast.unparse(node)
+            continue
+        names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        for name in names:
+            root = name.split(".")[0]
+            if root in OPTIONAL:
+                assert is_guarded, f"`{ast.unparse(node)}` must stand in a top-level try"
+            elif name != "huggingface_hub.dataclasses":
+                assert root in sys.stdlib_module_names | STANDARD_LIBRARY_AND_REQUIRED, ast.unparse(node)
+                assert root != "__future__", "annotations as text break the loading of the code from the Hub"
+
+
+@pytest.mark.parametrize("file", EXPORTED, ids=lambda file: file.name)
+def test_the_library_finds_exactly_the_real_imports(file: Path) -> None:
+    """It searches the text, so a line of a docstring that looks like an import would count."""
+    from transformers.dynamic_module_utils import get_relative_imports
+
+    real = {node.module for node, _ in imports_of(file) if isinstance(node, ast.ImportFrom) and node.level}
+    assert set(get_relative_imports(file)) == real
+
+
+def test_every_exported_file_is_reached_from_the_model() -> None:
+    from transformers.dynamic_module_utils import get_relative_import_files
+
+    reached = {Path(name).name for name in get_relative_import_files(PACKAGE / "modeling_videorefer.py")}
+    assert reached | {"modeling_videorefer.py"} == {file.name for file in EXPORTED}
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_arrows_point_one_way(file: Path) -> None:
+    relative = file.relative_to(PACKAGE).with_suffix("")
+    part = part_of(relative.parts[0])
+    if part not in ARROWS:  # the command line and the package itself may import everything
+        return
+    for node, _ in imports_of(file):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*relative.parts[:-1]][: len(relative.parts) - node.level]
+            targets = (
+                [".".join([*base, node.module])] if node.module else [".".join([*base, a.name]) for a in node.names]
+            )
+        else:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            targets = [
+                name.removeprefix("transformers_videorefer.")
+                for name in names
+                if name.split(".")[0] == "transformers_videorefer"
+            ]
+        for target in targets:
+            assert part_of(target) in ARROWS[part] | {part}, f"{file.name}: {ast.unparse(node)}"
+
+
+def test_metrics_import_nothing_of_ours() -> None:
+    folder = PACKAGE.parents[1] / "eval_metrics"
+    for file in folder.rglob("*.py"):
+        assert "transformers_videorefer" not in file.read_text(encoding="utf-8"), file

@@ -1,0 +1,73 @@
+"""Keywords of the processor."""
+
+import numpy as np
+import pytest
+import torch
+from transformers.video_utils import VideoMetadata
+
+from transformers_videorefer.processor_options_videorefer import (
+    as_python,
+    check_call_settings,
+    check_keywords,
+    check_near_misses,
+    flatten_metadata,
+    whole_number,
+)
+
+
+def test_keywords():
+    check_keywords(["padding", "regions"], {"padding", "regions"}, "It")
+    with pytest.raises(TypeError, match="It has no argument `region`. Did you mean `regions`?"):
+        check_keywords(["padding", "region"], {"padding", "regions"}, "It")
+    with pytest.raises(TypeError, match="It has no argument `xyz`. Leave it out."):
+        check_keywords(["xyz"], {"padding", "regions"}, "It")
+
+
+def test_near_misses_only():
+    known = {"add_generation_prompt", "padding", "tools"}
+    check_near_misses(["enable_thinking", "date_string", "xml_tools"], known, "It")
+    with pytest.raises(TypeError, match="Did you mean `add_generation_prompt`"):
+        check_near_misses(["date_string", "add_generation_promt"], known, "It")
+
+
+def test_settings_of_the_checkpoint():
+    merged = {"videos_kwargs": {"num_frames": 4, "size": None, "do_resize": False}, "images_kwargs": {"do_rescale": True}}
+    check_call_settings(merged, has_videos=False, has_images=False)
+    with pytest.raises(ValueError, match="`do_resize` cannot change from call to call"):
+        check_call_settings(merged, has_videos=True, has_images=False)
+    with pytest.raises(ValueError, match="`do_rescale` cannot change from call to call"):
+        check_call_settings(merged, has_videos=False, has_images=True)
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_whole_numbers(value):
+    number = whole_number("n", value, 1)
+    assert number == 3
+    assert type(number) is int
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 3.0, "3", None, [3], np.float32(3)])
+def test_no_whole_numbers(value):
+    with pytest.raises(TypeError, match="`n` must be a whole number of at least 1, got"):
+        whole_number("n", value, 1)
+
+
+def test_too_small():
+    with pytest.raises(ValueError, match="`n` must be a whole number of at least 2, got 1"):
+        whole_number("n", 1, 2)
+
+
+def test_python_numbers():
+    assert type(as_python(np.float32(0.5))) is float
+    assert type(as_python(np.int64(2))) is int
+    assert as_python([np.int64(2)]) == [2]
+    assert as_python(None) is None
+
+
+def test_metadata_lists():
+    one, two = {"fps": 3}, VideoMetadata(total_num_frames=4)
+    assert flatten_metadata(None) is None
+    assert flatten_metadata(one) == [one]
+    assert flatten_metadata(two) == [two]
+    assert flatten_metadata([one, two]) == [one, two]
+    assert flatten_metadata([[one], [], (two,)]) == [one, two]
