@@ -91,7 +91,9 @@ def merge_by_loop(tokens: torch.Tensor, num_tokens: int) -> torch.Tensor:
     return torch.stack([tokens[run].mean(dim=0) for run in runs])
 
 
-def regions_by_loop(model: VideoReferForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def regions_by_loop(
+    model: VideoReferForConditionalGeneration, inputs: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
     """Encode regions object by object, each of its frames anew."""
     pixels = torch.cat([inputs["pixel_values_videos"][0], inputs["region_pixel_values"]])
     encoder, tokens, row = model.model.region_encoder, [], 0
@@ -173,7 +175,9 @@ def main() -> None:
             "ours": 16 + len(inputs["region_pixel_values"]),
         },
         "machine": {
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name()
+            if device.type == "cuda"
+            else platform.processor() or platform.machine(),
             "dtype": str(dtype).removeprefix("torch."),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),

@@ -29,7 +29,9 @@ def test_float32_equals_the_cpu(device, batch):
     torch.testing.assert_close(found[is_text], expected[is_text], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{}, {"num_beams": 3, "num_return_sequences": 3}, {"cache_implementation": "static"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_beams": 3, "num_return_sequences": 3}, {"cache_implementation": "static"}]
+)
 def test_generation_equals_the_cpu(device, batch, options):
     expected = answers(tiny_model(), batch_inputs(tiny_processor()), **options)
     assert answers(tiny_model().to(device), batch.to(device), **options).cpu().tolist() == expected.tolist()

@@ -69,12 +69,11 @@ def test_prompt_of_the_readme(processor):
     messages = [user(video(path="dog.mp4"), "What is ", region(frames=frames), " doing?")]
     # The file does not exist: rendering opens nothing.
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
-    assert prompt == (
-        f"{SYSTEM}<|im_start|>user\n<video>\nWhat is <region> doing?<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt == (f"{SYSTEM}<|im_start|>user\n<video>\nWhat is <region> doing?<|im_end|>\n<|im_start|>assistant\n")
+    assert (
+        processor.apply_chat_template([messages, messages], tokenize=False)
+        == [f"{SYSTEM}<|im_start|>user\n<video>\nWhat is <region> doing?<|im_end|>\n"] * 2
     )
-    assert processor.apply_chat_template([messages, messages], tokenize=False) == [
-        f"{SYSTEM}<|im_start|>user\n<video>\nWhat is <region> doing?<|im_end|>\n"
-    ] * 2
 
 
 def test_prompt_of_several_turns_and_kinds(processor):
@@ -102,7 +101,14 @@ def same_content_in_all_ways(processor) -> dict:
     """One conversation with a video, an image and three regions over two turns, written in every way there is."""
     boxes = [box_region([3, 20], media=0), box_region([0], 7, media=1), box_region([39], 2, media=0)]
     with_payload = [
-        user(video(path=CLIP), "Is ", region(**boxes[0]), " like ", {"type": "image", "path": PICTURE}, region(**boxes[1])),
+        user(
+            video(path=CLIP),
+            "Is ",
+            region(**boxes[0]),
+            " like ",
+            {"type": "image", "path": PICTURE},
+            region(**boxes[1]),
+        ),
         answer("Yes."),
         user("And ", region(**boxes[2]), "?"),
     ]
@@ -204,9 +210,7 @@ def test_keywords_mean_the_same_everywhere(processor, library_messages, options)
     direct = processor.apply_chat_template(messages, **options, **FULL)
     nested = processor.apply_chat_template(messages, processor_kwargs=dict(options), **FULL)
     moved = {name: value for name, value in FULL.items() if name != "return_tensors"}
-    in_kwargs = processor.apply_chat_template(
-        messages, processor_kwargs={**options, "return_tensors": "pt"}, **moved
-    )
+    in_kwargs = processor.apply_chat_template(messages, processor_kwargs={**options, "return_tensors": "pt"}, **moved)
     called = processor(text=prompts, **lists, **options, return_tensors="pt")
     plain = processor(text=prompts, **lists, return_tensors="pt")
     for other in (nested, in_kwargs, called):
@@ -214,6 +218,21 @@ def test_keywords_mean_the_same_everywhere(processor, library_messages, options)
     changed = [name for name in plain if name not in direct or not torch.equal(plain[name], direct[name])]
     assert changed, "the options did nothing"
     assert library_messages == []
+
+
+def test_frames_as_they_are_by_default():
+    """The library would sample as soon as `fps` or `num_frames` is given."""
+    processor = tiny_processor()
+    processor.video_processor.do_sample_frames = False
+    frames = noise_video(6)
+    messages = [user(video(video=frames))]
+    for options in ({}, {"fps": 3.0}, {"num_frames": 4}):
+        made = processor.apply_chat_template(messages, **options, **FULL)
+        assert made["pixel_values_videos"].shape[1] == 6
+        called = processor(text="<video>", videos=frames, return_tensors="pt", **options)
+        assert torch.equal(made["pixel_values_videos"], called["pixel_values_videos"])
+    made = processor.apply_chat_template(messages, do_sample_frames=True, **FULL)
+    assert made["pixel_values_videos"].shape[1] == 4
 
 
 def test_options_of_a_video_part_win_over_those_of_the_call(processor):
@@ -350,6 +369,12 @@ def test_assistant_mask_is_the_answers(processor, padding_side, return_tensors):
         assert mask[attended].tolist() == alone["assistant_masks"][0]
 
 
+def test_kind_of_tensors_may_stand_in_processor_kwargs(processor):
+    options = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
+    made = processor.apply_chat_template(TURNS, processor_kwargs={"return_tensors": "pt"}, **options)
+    assert_same(made, processor.apply_chat_template(TURNS, return_tensors="pt", **options))
+
+
 def test_continued_answer(processor):
     messages = [user("Hi"), {"role": "assistant", "content": [{"type": "text", "text": "Well, "}]}]
     prompt = processor.apply_chat_template(messages, continue_final_message=True)
@@ -422,7 +447,9 @@ def test_misspelt_keyword(processor, keyword, meant):
 
 
 def test_unknown_keyword_in_processor_kwargs(processor):
-    with pytest.raises(TypeError, match="The processor has no argument `num_region_token`. Did you mean `num_region_tokens`"):
+    with pytest.raises(
+        TypeError, match="The processor has no argument `num_region_token`. Did you mean `num_region_tokens`"
+    ):
         processor.apply_chat_template([user("Hi")], tokenize=True, processor_kwargs={"num_region_token": 2})
 
 
@@ -435,13 +462,19 @@ def test_variables_of_templates(processor, library_messages):
     assert processor.apply_chat_template([user("Bob")], chat_template=template, greeting="Hello") == "Hello Bob"
 
 
+def test_call_of_the_server(processor, library_messages):
+    """`transformers serve` sends these keywords for every video."""
+    messages = [user(video(url=CLIP), "What is this?")]
+    made = processor.apply_chat_template(messages, num_frames=6, tools=None, load_audio_from_video=True, **FULL)
+    assert_same(made, processor.apply_chat_template(messages, num_frames=6, **FULL))
+    assert library_messages == []
+
+
 @pytest.mark.parametrize("name", ["videos", "regions", "num_frames", "edit_list"])
 def test_keyword_given_twice(processor, name):
     value = {"videos": [CLIP], "regions": [box_region([0])], "num_frames": 6, "edit_list": "apply"}[name]
     with pytest.raises(ValueError, match=f"`{name}` is given directly and in `processor_kwargs`"):
-        processor.apply_chat_template(
-            [user("Hi")], tokenize=True, processor_kwargs={name: value}, **{name: value}
-        )
+        processor.apply_chat_template([user("Hi")], tokenize=True, processor_kwargs={name: value}, **{name: value})
 
 
 def test_template_that_prints_no_marks(processor):

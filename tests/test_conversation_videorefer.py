@@ -37,7 +37,11 @@ def test_payloads_of_parts():
             {"type": "region", "media": 1, **BOX},
         ),
         {"role": "assistant", "content": "y"},
-        user({"type": "image", "image": picture}, {"type": "video", "url": "https://x/y.mp4"}, {"type": "region", **MASKLET}),
+        user(
+            {"type": "image", "image": picture},
+            {"type": "video", "url": "https://x/y.mp4"},
+            {"type": "region", **MASKLET},
+        ),
     )
     assert found.kinds == ("video", "image", "video")
     # 0 seconds is a value; None is none.
@@ -65,7 +69,11 @@ def test_payloads_in_order_over_all_turns():
 
 def test_batch():
     found = collect_media(
-        [[user({"type": "video"})], [{"role": "user", "content": "Hi"}], [user({"type": "video"}, {"type": "region"})]],
+        [
+            [user({"type": "video"})],
+            [{"role": "user", "content": "Hi"}],
+            [user({"type": "video"}, {"type": "region"})],
+        ],
         videos=["a.mp4", "b.mp4"],
         regions=[None, [], [BOX]],
     )
@@ -76,7 +84,9 @@ def test_batch():
 @pytest.mark.parametrize("content", ["", None, []])
 def test_empty_content(content):
     assert collect({"role": "user", "content": content}) == SampleMedia()
-    assert without_payloads({"role": "user", "content": content})["content"] == (content or content or ("" if content != [] else []))
+    assert without_payloads({"role": "user", "content": content})["content"] == (
+        content or content or ("" if content != [] else [])
+    )
 
 
 def test_falsy_payloads_are_payloads():
@@ -120,10 +130,19 @@ def test_batch_names_the_sample():
         ({"type": "text", "text": 3}, 'a text part needs a string under "text", got 3'),
         ({"type": "video", "video": "a.mp4", "path": "b.mp4"}, "a `video` part has several sources"),
         ({"type": "image", "url": "a", "base64": "b"}, "a `image` part has several sources"),
-        ({"type": "image", "path": "a.png", "fps": 3}, "unknown key.* `fps` in a `image` part. It takes `image`, `url`"),
-        ({"type": "video", "path": "a.mp4", "box": [0, 0, 1, 1]}, "unknown key.* `box` in a `video` part. It takes `video`"),
+        (
+            {"type": "image", "path": "a.png", "fps": 3},
+            "unknown key.* `fps` in a `image` part. It takes `image`, `url`",
+        ),
+        (
+            {"type": "video", "path": "a.mp4", "box": [0, 0, 1, 1]},
+            "unknown key.* `box` in a `video` part. It takes `video`",
+        ),
         ({"type": "video", "path": "a.mp4", "num_frames": 8}, "unknown key.* `num_frames`"),
-        ({"type": "video", "path": "a.mp4", "fps": [1, 2]}, r"`fps` of a `video` part must be one value, got \[1, 2\]"),
+        (
+            {"type": "video", "path": "a.mp4", "fps": [1, 2]},
+            r"`fps` of a `video` part must be one value, got \[1, 2\]",
+        ),
     ],
 )
 def test_malformed_part(part, match):
@@ -164,7 +183,9 @@ def test_text_part_spells_a_mark(mark):
 
 
 def test_near_marks_are_text():
-    assert collect(user({"type": "text", "text": "<object0> <Region> <region/> < region> <|im_end|>"})) == SampleMedia()
+    assert (
+        collect(user({"type": "text", "text": "<object0> <Region> <region/> < region> <|im_end|>"})) == SampleMedia()
+    )
 
 
 def test_template_sees_no_payloads():

@@ -198,7 +198,9 @@ def test_questions_share_one_tower_pass(model, processor, monkeypatch):
     tower = model.model.vision_tower
     original = tower.forward
     monkeypatch.setattr(
-        tower, "forward", lambda pixel_values, **kwargs: passes.append(len(pixel_values)) or original(pixel_values, **kwargs)
+        tower,
+        "forward",
+        lambda pixel_values, **kwargs: passes.append(len(pixel_values)) or original(pixel_values, **kwargs),
     )
     encoded = {"video": model.get_video_features(inputs[0]["pixel_values_videos"])}
     for one, expected in zip(inputs, plain, strict=True):
@@ -221,14 +223,19 @@ def test_precomputed_regions(model, processor):
     names = [name for name in inputs if name.startswith("region_")]
     video = model.get_video_features(inputs["pixel_values_videos"])
     region = model.get_region_features(
-        **{name: inputs[name] for name in names}, sample_counts=inputs["sample_counts"], mm_encoder_outputs={"video": video}
+        **{name: inputs[name] for name in names},
+        sample_counts=inputs["sample_counts"],
+        mm_encoder_outputs={"video": video},
     )
     assert [len(tokens) for tokens in region.pooler_output] == [1, 4, 4]
     rest = {name: value for name, value in inputs.items() if name not in names and name != "pixel_values_videos"}
     outputs = {"video": video, "region": region}
     assert answers(model, rest, mm_encoder_outputs=outputs).tolist() == plain.tolist()
     beams = answers(model, inputs, num_beams=3, num_return_sequences=3)
-    assert answers(model, rest, mm_encoder_outputs=outputs, num_beams=3, num_return_sequences=3).tolist() == beams.tolist()
+    assert (
+        answers(model, rest, mm_encoder_outputs=outputs, num_beams=3, num_return_sequences=3).tolist()
+        == beams.tolist()
+    )
 
 
 def test_inputs_embeds(model, processor):
@@ -248,7 +255,9 @@ def test_inputs_embeds(model, processor):
 
 
 def test_concatenated_single_outputs_equal_single_runs(model, processor):
-    mix = single_inputs(processor)[1:3] + [processor(text=MARKED, videos=noise_video(seed=7), regions=[box_region([2, 3])], return_tensors="pt")]
+    mix = single_inputs(processor)[1:3] + [
+        processor(text=MARKED, videos=noise_video(seed=7), regions=[box_region([2, 3])], return_tensors="pt")
+    ]
     length = max(one["input_ids"].shape[1] for one in mix)
     joined = {}
     for name in {name for one in mix for name in one}:

@@ -68,7 +68,9 @@ def test_placeholders_of_one_sample_cannot_make_up_for_another():
     ids = torch.tensor([[329, 329, 0], [329, 0, 0]])
     counts = torch.tensor([[0, 0, 0, 1], [0, 0, 0, 1]])
     check_placeholders(ids, outputs, counts, config)
-    with pytest.raises(ValueError, match=r"Sample 0 has 1 `<region>` placeholder tokens, but its 1 region\(s\) give 2"):
+    with pytest.raises(
+        ValueError, match=r"Sample 0 has 1 `<region>` placeholder tokens, but its 1 region\(s\) give 2"
+    ):
         check_placeholders(ids.flip(0), outputs, counts, config)
 
 

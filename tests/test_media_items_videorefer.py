@@ -88,6 +88,8 @@ def test_flat_lists_follow_the_marks():
     assert group(["a", "b", "c"], [2, 0, 1]) == [["a", "b"], [], ["c"]]
     # One entry per sample as soon as one of them is a list or None.
     assert group(["a", None, ["b", "c"]], [1, 0, 2]) == [["a"], [], ["b", "c"]]
+    # Animations are videos each, also as bytes; still pictures are the frames of one.
+    assert group([b"GIF89a", b"GIF87a"], [1, 1]) == [[b"GIF89a"], [b"GIF87a"]]
     assert group(None, [0, 0]) == [[], []]
     assert group([], [0, 0]) == [[], []]
 
@@ -142,7 +144,11 @@ def test_numbers_differ(values, num_marks, kind, match):
         (np.zeros((2, 2, 2, 2, 2, 2)), "video", r"`videos`: ndarray of shape \(2, 2, 2, 2, 2, 2\) is no video"),
         ([np.zeros((1, 2, 4, 4, 3))], "video", r"sample 0, video 0: ndarray of shape \(1, 2, 4, 4, 3\) is no video"),
         ("box", "region", "`regions`: str is no region. Pass a list"),
-        ([[0, 0, 5, 5]], "region", r"sample 0, region 0: int is no region. Pass a list. A region is a dictionary such as \{"),
+        (
+            [[0, 0, 5, 5]],
+            "region",
+            r"sample 0, region 0: int is no region. Pass a list. A region is a dictionary such as \{",
+        ),
         (["a.png"], "region", "sample 0, region 0: str is no region"),
     ],
 )
@@ -177,7 +183,11 @@ def test_marks_behind_a_prefix():
 
 
 def test_options_per_video():
-    media = [SampleMedia(videos=(VideoItem("a"), VideoItem("b", {"fps": 7.0}))), SampleMedia(), SampleMedia(videos=(VideoItem("c"),))]
+    media = [
+        SampleMedia(videos=(VideoItem("a"), VideoItem("b", {"fps": 7.0}))),
+        SampleMedia(),
+        SampleMedia(videos=(VideoItem("c"),)),
+    ]
     found = with_video_options(media, {"fps": [1.0, 2.0, None], "edit_list": "ignore", "end_seconds": None})
     assert [item.options for one in found for item in one.videos] == [
         {"fps": 1.0, "edit_list": "ignore"},

@@ -2,6 +2,7 @@
 
 import io
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ def load(*samples: SampleMedia, **options) -> LoadedMedia:
 
 def sample(*videos, regions=(), images=(), **options) -> SampleMedia:
     kinds = ("video",) * len(videos) + ("image",) * len(images)
-    return SampleMedia(kinds, tuple(VideoItem(video, dict(options)) for video in videos), tuple(images), tuple(regions))
+    return SampleMedia(
+        kinds, tuple(VideoItem(video, dict(options)) for video in videos), tuple(images), tuple(regions)
+    )
 
 
 def pixels(frame: Any) -> torch.Tensor:
@@ -218,12 +221,12 @@ def test_objects_in_memory_are_known_by_identity(opened):
 def test_one_file_object_with_two_options(tmp_path, opened):
     """Two decoders on one file object must not move its position under each other."""
     # Noise makes the file larger than what a decoder reads ahead.
-    whole = write_video(tmp_path / "whole.mp4", gop=10, b_frames=0, height=160, width=240, frames=noise_video(60, 160, 240))
+    whole = write_video(
+        tmp_path / "whole.mp4", gop=10, b_frames=0, height=160, width=240, frames=noise_video(60, 160, 240)
+    )
     cut = hide_first_frames(whole, tmp_path / "cut.mp4", 7)
     assert cut.stat().st_size > 500_000
-    expected = [
-        load(sample(str(cut), edit_list=mode)).tensors["pixel_values_videos"] for mode in ("apply", "ignore")
-    ]
+    expected = [load(sample(str(cut), edit_list=mode)).tensors["pixel_values_videos"] for mode in ("apply", "ignore")]
     assert not torch.equal(*expected)
     opened.clear()
     file = io.BytesIO(cut.read_bytes())
@@ -255,7 +258,9 @@ def test_masklet_of_a_long_video_costs_32_frames(monkeypatch, opened):
     num_frames, height, width = 7200, 48, 64
     frames = np.broadcast_to(noise_video(1, height, width), (num_frames, height, width, 3))
     masks = [
-        None if number % 3 == 0 else {"size": [height, width], "counts": [number % 1000, 200, height * width - 200 - number % 1000]}
+        None
+        if number % 3 == 0
+        else {"size": [height, width], "counts": [number % 1000, 200, height * width - 200 - number % 1000]}
         for number in range(num_frames)
     ]
     decoded = []
@@ -277,6 +282,23 @@ def test_masklet_of_a_long_video_costs_32_frames(monkeypatch, opened):
     assert len(reads[0]) <= 36
     assert loaded.tensors["region_lengths"].tolist() == [32]
     assert loaded.tensors["region_num_tokens"].tolist() == [4]
+
+
+def test_masklet_of_a_long_video_takes_bounded_memory():
+    num_frames, height, width = 7200, 720, 1280
+    frames = np.broadcast_to(noise_video(1, height, width), (num_frames, height, width, 3))
+    masks = [
+        {"size": [height, width], "counts": [number, 500_000, height * width - 500_000 - number]}
+        for number in range(num_frames)
+    ]
+    load(sample(frames[:4], regions=[box_region([0])]))  # caches and lazy imports
+    tracemalloc.start()
+    loaded = load(sample(frames, regions=[{"masks": masks}]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert loaded.tensors["region_lengths"].tolist() == [32]
+    # All masks would be 6.6 GB and the 32 used ones 29 MB; one mask is 0.9 MB and one frame 2.8 MB.
+    assert peak < 20e6
 
 
 def test_frames_of_a_video_are_not_kept_in_full_size(clip, monkeypatch):
@@ -310,7 +332,9 @@ def test_regions_refer_to_the_source_of_sampled_frames(clip):
     metadata = {"frames_indices": np.array(numbers), "fps": 10.0, "total_num_frames": 40}
     frames = [{"frame_index": 22, "box": [0, 0, 50, 50]}, {"time_seconds": 3.25, "box": [0, 0, 50, 50]}]
     for given in (metadata, VideoMetadata(**{**metadata, "frames_indices": numbers})):
-        loaded = load(sample(clip[numbers], regions=[{"frames": frames}]), do_sample_frames=False, video_metadata=[given])
+        loaded = load(
+            sample(clip[numbers], regions=[{"frames": frames}]), do_sample_frames=False, video_metadata=[given]
+        )
         assert loaded.tensors["region_frame_index"].tolist() == [2, 3]
         assert loaded.region_metadata[0]["frame_indices"] == [22, 32]
         assert loaded.video_metadata[0].frames_indices == numbers
@@ -323,7 +347,9 @@ def test_regions_refer_to_the_source_of_sampled_frames(clip):
 
 
 def test_rate_of_frames_in_memory_may_stand_in_their_metadata():
-    loaded = load(sample(noise_video(12), start_seconds=1.0, end_seconds=2.0), num_frames=2, video_metadata=[{"fps": 4.0}])
+    loaded = load(
+        sample(noise_video(12), start_seconds=1.0, end_seconds=2.0), num_frames=2, video_metadata=[{"fps": 4.0}]
+    )
     # The published rule: frames 1 x 4 - 1 to 2 x 4 - 1, midpoints of two parts.
     assert loaded.video_metadata[0].frames_indices == [4, 6]
     assert loaded.video_metadata[0].fps == 4.0
@@ -348,7 +374,9 @@ def test_regions_that_do_not_fit_sampled_frames(region, metadata, match):
 def test_options_that_contradict():
     with pytest.raises(ValueError, match=r"`video_metadata` has 1 entries for 2 videos"):
         load(sample(noise_video(), noise_video()), video_metadata=[{}])
-    with pytest.raises(ValueError, match="sample 0, video 0: `start_seconds` and `end_seconds` .* `do_sample_frames` is False"):
+    with pytest.raises(
+        ValueError, match="sample 0, video 0: `start_seconds` and `end_seconds` .* `do_sample_frames` is False"
+    ):
         load(sample(CLIP, end_seconds=2.0), do_sample_frames=False)
     with pytest.raises(ValueError, match="Videos of 4, 5 frames cannot share a batch"):
         load(sample(noise_video(4)), sample(noise_video(5)), do_sample_frames=False)
@@ -535,7 +563,16 @@ def test_image_pixels_are_the_published_ones():
     with Image.open(path) as image:
         picture = image.convert("RGB")
     with path.open("rb") as file:
-        kinds = [str(path), path, path.read_bytes(), bytearray(path.read_bytes()), file, file, picture, np.array(picture)]
+        kinds = [
+            str(path),
+            path,
+            path.read_bytes(),
+            bytearray(path.read_bytes()),
+            file,
+            file,
+            picture,
+            np.array(picture),
+        ]
         loaded = load(sample(images=kinds))
     torch.testing.assert_close(loaded.tensors["pixel_values"], expected.repeat(len(kinds), 1, 1, 1), atol=1e-6, rtol=0)
     assert loaded.tensors["sample_counts"].tolist() == [[0, len(kinds), 0, 0]]

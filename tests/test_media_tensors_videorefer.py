@@ -33,7 +33,9 @@ def make_sample(kinds, scene_positions, regions) -> LoadedSample:
 
 
 def make(*samples, num_region_tokens=2):
-    return assemble(samples, VideoReferVideoProcessor(size=SIZE), SiglipImageProcessorPil(size=SIZE), num_region_tokens)
+    return assemble(
+        samples, VideoReferVideoProcessor(size=SIZE), SiglipImageProcessorPil(size=SIZE), num_region_tokens
+    )
 
 
 def test_frames_are_numbered_within_their_sample():
@@ -68,4 +70,8 @@ def test_absent_kinds_have_no_tensor():
     assert set(make(make_sample(("image",), [], [])).tensors) == {"pixel_values", "sample_counts"}
     with_region = make(make_sample(("video",), [[1, 2]], [make_region([1])]))
     assert "region_pixel_values" not in with_region.tensors
-    assert all(tensor.dtype == torch.long for name, tensor in with_region.tensors.items() if "pixel" not in name and "mask" not in name)
+    assert all(
+        tensor.dtype == torch.long
+        for name, tensor in with_region.tensors.items()
+        if "pixel" not in name and "mask" not in name
+    )

@@ -261,7 +261,9 @@ def test_library_keywords_pass(model, processor):
 def test_fewer_placeholders_than_features(model, processor):
     inputs = dict(single_inputs(processor)[1])
     inputs["input_ids"] = inputs["input_ids"].masked_fill(inputs["input_ids"] == 329, 5)
-    with pytest.raises(ValueError, match=r"Sample 0 has 0 `<region>` placeholder tokens, but its 1 region\(s\) give 1"):
+    with pytest.raises(
+        ValueError, match=r"Sample 0 has 0 `<region>` placeholder tokens, but its 1 region\(s\) give 1"
+    ):
         model(**inputs)
     with pytest.raises(ValueError, match="Sample 0 has 0 `<region>`"):
         model.generate(**inputs, max_new_tokens=1)

@@ -67,7 +67,11 @@ def samples() -> dict[str, list]:
 def refused() -> dict[str, list]:
     clips = [noise_video(4, seed=seed) for seed in range(3)]
     long = [noise_video(12, seed=seed) for seed in range(3)]
-    two_videos = [{"type": "video", "video": clips[0]}, {"type": "video", "video": clips[1]}, {"type": "text", "text": "?"}]
+    two_videos = [
+        {"type": "video", "video": clips[0]},
+        {"type": "video", "video": clips[1]},
+        {"type": "text", "text": "?"},
+    ]
     two_videos = [{"role": "user", "content": [*two_videos, {"type": "region", **box_region([0], media=1)}]}]
     return {
         "extra_frames_differ": [
@@ -98,7 +102,10 @@ def test_batches_never_answer_otherwise(pipe, name):
     try:
         made = answers(pipe, chats, batch_size=3)
     except ValueError as error:
-        assert any(word in str(error) for word in ("rows", "different keys", "`region_pixel_values`", "`pixel_values_videos`", "sample"))
+        assert any(
+            word in str(error)
+            for word in ("rows", "different keys", "`region_pixel_values`", "`pixel_values_videos`", "sample")
+        )
         return
     assert made == expected
 
@@ -142,7 +149,11 @@ def test_images_and_prompt(pipe):
     picture = noise_video(1, seed=5)[0]
     from PIL import Image
 
-    (made,) = pipe(images=Image.fromarray(picture), text="<image>\nWhat is this?", max_new_tokens=4, return_full_text=False)
+    (made,) = pipe(
+        images=Image.fromarray(picture), text="<image>\nWhat is this?", max_new_tokens=4, return_full_text=False
+    )
     inputs = pipe.processor(text="<image>\nWhat is this?", images=picture, return_tensors="pt")
     output = pipe.model.generate(**inputs, max_new_tokens=4, do_sample=False)
-    assert made["generated_text"] == pipe.processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert made["generated_text"] == pipe.processor.decode(
+        output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+    )

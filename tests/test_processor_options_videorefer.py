@@ -31,7 +31,10 @@ def test_near_misses_only():
 
 
 def test_settings_of_the_checkpoint():
-    merged = {"videos_kwargs": {"num_frames": 4, "size": None, "do_resize": False}, "images_kwargs": {"do_rescale": True}}
+    merged = {
+        "videos_kwargs": {"num_frames": 4, "size": None, "do_resize": False},
+        "images_kwargs": {"do_rescale": True},
+    }
     check_call_settings(merged, has_videos=False, has_images=False)
     with pytest.raises(ValueError, match="`do_resize` cannot change from call to call"):
         check_call_settings(merged, has_videos=True, has_images=False)

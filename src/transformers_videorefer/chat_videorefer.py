@@ -61,6 +61,7 @@ class VideoReferChatMixin:
         variables = _get_template_variables(self._resolve_chat_template(chat_template))
         of_call = {*LIBRARY_KEYWORDS, *inspect.signature(type(self).__call__).parameters}
         kwargs, processor_kwargs = _sort_keywords(kwargs, processor_kwargs, variables, of_call)
+        kwargs.pop("load_audio_from_video", None)  # servers ask every model that takes videos for it
 
         conversations, is_batch = self._normalize_conversations(_check_is_list(conversation))
         allow_marks_in_text = bool(kwargs.get("sanitize_control_tokens"))

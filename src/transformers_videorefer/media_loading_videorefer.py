@@ -1,6 +1,5 @@
 """Loads the media of one call: every video is opened once, and decoded once for all frames that anything asks for."""
 
-import io
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -235,16 +234,8 @@ class MediaLoader:
 
     def _open_source(self, video: Any, options: dict[str, Any], stack: ExitStack, where: str) -> _Source:
         """Open a video, unless it is open with the same options."""
-        name = source_key(video)
-        key = (name, *sorted(options.items()))
+        key = (source_key(video), *sorted(options.items()))
         if key not in self._sources:
-            if hasattr(video, "read") and any(other[0] == name for other in self._sources):
-                # Two decoders on one file object would move its position under each other.
-                position = video.tell()
-                video.seek(0)
-                content = io.BytesIO(video.read())
-                video.seek(position)
-                video = content
             self._sources[key] = _Source(stack.enter_context(open_video(video, name=where, **options)))
         return self._sources[key]
 

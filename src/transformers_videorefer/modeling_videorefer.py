@@ -220,6 +220,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
 
         Args:
             pixel_values (`torch.Tensor` of shape `(num_images, 3, height, width)`): Images.
+            kwargs: Ignored, so that all outputs of the processor may be passed.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` of shape `(num_images, num_tokens, hidden_size)` are the
@@ -262,6 +263,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
                 regions of each sample; needed for more than one sample.
             mm_encoder_outputs (`dict[str, BaseModelOutputWithPooling]`, *optional*): Outputs of
                 [`get_video_features`] under `"video"` and of [`get_image_features`] under `"image"`.
+            kwargs: Ignored, so that all outputs of the processor may be passed.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` is a tuple with one tensor of shape
@@ -595,7 +597,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         return self.model.get_region_features(**kwargs)
 
     @can_return_tuple
-    def forward(
+    def forward(  # noqa: D417 (the shared inputs are documented at the base model)
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -624,6 +626,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
                 ids are ignored.
             logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to `0`): Compute only the last so many logits,
                 or those at the given positions; 0 keeps all.
+            kwargs: Library arguments.
 
         Returns:
             [`VideoReferCausalLMOutputWithPast`].

@@ -94,11 +94,6 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
             self.num_region_frames = whole_number("num_region_frames", num_region_frames, 1)
         self.num_image_frames = whole_number("num_image_frames", num_image_frames, self.min_scene_frames)
         self.patch_size = whole_number("patch_size", patch_size, 1)
-        token_ids = add_mark_tokens(tokenizer)
-        tokenizer.padding_side = "left"  # prompts of a batch must end where generation starts
-        for kind, mark in MARKS.items():
-            setattr(self, f"{kind}_token", mark)
-            setattr(self, f"{kind}_token_id", token_ids[f"{kind}_token_id"])
         if not isinstance(image_processor, SiglipImageProcessorPil):
             image_processor = SiglipImageProcessorPil.from_dict(image_processor.to_dict())
         super().__init__(
@@ -107,6 +102,11 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
             video_processor,
             chat_template=CHAT_TEMPLATE if chat_template is None else chat_template,
         )
+        token_ids = add_mark_tokens(tokenizer)
+        tokenizer.padding_side = "left"  # prompts of a batch must end where generation starts
+        for kind, mark in MARKS.items():
+            setattr(self, f"{kind}_token", mark)
+            setattr(self, f"{kind}_token_id", token_ids[f"{kind}_token_id"])
         sizes = [[part.size["height"], part.size["width"]] for part in (video_processor, image_processor)]
         if len({side for size in sizes for side in size}) != 1:
             raise ValueError(

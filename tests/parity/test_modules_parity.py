@@ -12,7 +12,6 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers_videorefer.region_masks_videorefer import grid_mask
 
 
-
 CASES = load_json("modules/cases.json")
 LIMITS = (1, 4, 8, 16, 32)  # of region tokens, "u"
 # Depends on the last bit of a similarity (the reference says so).
