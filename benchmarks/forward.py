@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from transformers_videorefer.configuration_videorefer import VideoReferConfig
-from transformers_videorefer.modeling_videorefer import VideoReferForConditionalGeneration
+from transformers_videorefer import VideoReferConfig, VideoReferForConditionalGeneration
 
 
 SIZES = {

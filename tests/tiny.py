@@ -7,8 +7,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from transformers_videorefer.configuration_videorefer import VideoReferConfig
-from transformers_videorefer.modeling_videorefer import VideoReferForConditionalGeneration
+from transformers_videorefer import VideoReferConfig, VideoReferForConditionalGeneration
 from transformers_videorefer.processing_videorefer import VideoReferProcessor
 from transformers_videorefer.video_processing_videorefer import VideoReferVideoProcessor
 

@@ -204,6 +204,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(num_videos, num_frames, 3, height, width)`): Scene frames.
+            kwargs: Ignored, so that all outputs of the processor may be passed.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` of shape `(num_videos, num_tokens, hidden_size)` are the
