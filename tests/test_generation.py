@@ -26,7 +26,7 @@ def processor():
 
 
 def samples() -> list[dict]:
-    """The mix of the issue: no region, one region of 1 frame, three of 1, 5 and 32, image, text only."""
+    """No region, one region of 1 frame, three of 1, 5 and 32, image, text only."""
     long_video = noise_video(40, seed=1)
     return [
         {"text": PLAIN, "videos": noise_video(seed=2)},
@@ -160,11 +160,9 @@ def test_repetition_penalty_counts_generated_tokens_only(model, processor):
     inputs = single_inputs(processor)[1]
     with torch.no_grad():
         first = model(**inputs).logits[0, -1]
-    prompt = inputs["input_ids"][0]
     # The favourite token is made to stand in the prompt: a penalty on prompts would change the first answer token.
     favourite = int(first.argmax())
     text = MARKED.replace("doing", processor.tokenizer.decode([favourite]) + " doing")
-    assert prompt is not None
     repeated = processor(text=text, videos=noise_video(seed=3), regions=[box_region([5])], return_tensors="pt")
     with torch.no_grad():
         logits = model(**repeated).logits[0, -1]

@@ -115,9 +115,3 @@ def test_arrows_point_one_way(file: Path) -> None:
             ]
         for target in targets:
             assert part_of(target) in ARROWS[part] | {part}, f"{file.name}: {ast.unparse(node)}"
-
-
-def test_metrics_import_nothing_of_ours() -> None:
-    folder = PACKAGE.parents[1] / "eval_metrics"
-    for file in folder.rglob("*.py"):
-        assert "transformers_videorefer" not in file.read_text(encoding="utf-8"), file

@@ -132,7 +132,7 @@ def test_tower_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_tower_that_is_only_known_by_name(tmp_path: Path) -> None:
     checkpoint = copy_published(tmp_path, config={"mm_vision_tower": SO400M}, tower=None)
     vision = AutoConfig.from_pretrained(checkpoint).vision_config
-    # The published tower: 400 million parameters, 27 x 27 patches of 14 pixels (issue, FACTS).
+    # The published tower: 400 million parameters, 27 x 27 patches of 14 pixels.
     assert (vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers) == (1152, 4304, 27)
     assert (vision.num_attention_heads, vision.image_size, vision.patch_size) == (16, 384, 14)
     processor = AutoProcessor.from_pretrained(checkpoint)

@@ -57,7 +57,7 @@ class VideoReferConnectorBlock(GradientCheckpointingLayer):
     """RegNet bottleneck: 1x1, depthwise 3x3, squeeze-excitation, 1x1, each normalised over channels."""
 
     # The published connector passes 1e-6, but the library it is built with replaces it by its own 1e-5
-    # (reference/README: 1e-6 moves scene tokens by 3e-4).
+    # (1e-6 would move scene tokens by 3e-4).
     norm_eps = 1e-5
 
     def __init__(self, in_channels: int, out_channels: int):

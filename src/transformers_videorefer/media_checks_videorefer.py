@@ -8,6 +8,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from .configuration_videorefer import VideoReferConfig
 
 
+# Everything the processor makes beside text.
+REGION_INPUTS = ("region_masks", "region_frame_index", "region_lengths", "region_num_tokens")
+PIXEL_INPUTS = ("pixel_values_videos", "pixel_values", "region_pixel_values")
 MEDIA_PREFIXES = ("region", "pixel", "video", "image", "mask", "sample_")
 KINDS = ("video", "image", "region")
 
@@ -27,8 +30,8 @@ def check_no_unknown_media_keys(kwargs: dict[str, Any]) -> None:
     if unknown:
         raise ValueError(
             f"Unknown media input(s) {', '.join(f'`{name}`' for name in unknown)}. The model takes "
-            "`pixel_values_videos`, `pixel_values`, `region_pixel_values`, `region_masks`, `region_frame_index`, "
-            "`region_lengths`, `region_num_tokens` and `sample_counts`, as the processor makes them."
+            f"{', '.join(f'`{name}`' for name in (*PIXEL_INPUTS, *REGION_INPUTS))} and `sample_counts`, as the "
+            "processor makes them."
         )
 
 

@@ -19,6 +19,8 @@ from .configuration_videorefer import VideoReferConfig
 from .connector_videorefer import VideoReferSTCConnector
 from .loading_videorefer import VideoReferLoadingMixin, add_mark_tokens, read_vision_config
 from .media_checks_videorefer import (
+    PIXEL_INPUTS,
+    REGION_INPUTS,
     check_no_unknown_media_keys,
     check_placeholders,
     check_region_inputs,
@@ -28,18 +30,6 @@ from .media_checks_videorefer import (
 )
 from .region_encoder_videorefer import VideoReferRegionEncoder
 from .saving_videorefer import VideoReferSavingMixin
-
-
-# Everything the processor makes beside text; encoded before the first step of `generate`.
-MEDIA_INPUTS = (
-    "pixel_values_videos",
-    "pixel_values",
-    "region_pixel_values",
-    "region_masks",
-    "region_frame_index",
-    "region_lengths",
-    "region_num_tokens",
-)
 
 
 @dataclass
@@ -355,7 +345,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
         if pixel_values is not None:
             outputs["image"] = self.get_image_features(pixel_values, return_dict=True)
         if region_inputs:
-            missing = sorted(set(MEDIA_INPUTS[3:]) - set(region_inputs))
+            missing = sorted(set(REGION_INPUTS) - set(region_inputs))
             if missing:
                 raise ValueError(
                     f"{', '.join(f'`{name}`' for name in missing)} missing beside the other region inputs."
@@ -390,12 +380,14 @@ class VideoReferModel(VideoReferPreTrainedModel):
     def _fill_placeholders(
         self,
         input_ids: torch.Tensor,
-        inputs_embeds: torch.Tensor,
         outputs: dict[str, BaseModelOutputWithPooling],
         sample_counts: torch.Tensor | None,
         num_prompt_tokens: int | None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Put scene and object tokens in the place of their placeholders; return also the tokens of each kind."""
+        """Embed ids, with scene and object tokens in the place of their placeholders; return also those tokens."""
+        inputs_embeds = self._embed_tokens(input_ids)
+        if num_prompt_tokens == 0:
+            return inputs_embeds, {}
         prompt_ids = input_ids if num_prompt_tokens is None else input_ids[:, :num_prompt_tokens]
         check_placeholders(prompt_ids, outputs, sample_counts, self.config)
         tokens = {}
@@ -486,13 +478,11 @@ class VideoReferModel(VideoReferPreTrainedModel):
         )
         tokens: dict[str, torch.Tensor] = {}
         if input_ids is not None:
-            inputs_embeds = self._embed_tokens(input_ids)
             # With a cache and no media this is a decoding step: a placeholder id here was generated or proposed.
             is_decoding = past_key_values is not None and past_key_values.get_seq_length() > 0 and not outputs
-            if num_prompt_tokens != 0 and not (num_prompt_tokens is None and is_decoding):
-                inputs_embeds, tokens = self._fill_placeholders(
-                    input_ids, inputs_embeds, outputs, sample_counts, num_prompt_tokens
-                )
+            if num_prompt_tokens is None and is_decoding:
+                num_prompt_tokens = 0
+            inputs_embeds, tokens = self._fill_placeholders(input_ids, outputs, sample_counts, num_prompt_tokens)
         elif outputs:
             raise ValueError(
                 f"`inputs_embeds` came with {sorted(outputs)} features, but their placeholders can only be found in "
@@ -687,7 +677,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         # The library's version knows images and videos only, and would run the tower without handing its patch
         # features to the regions.
-        media = {name: model_kwargs.pop(name, None) for name in MEDIA_INPUTS}
+        media = {name: model_kwargs.pop(name, None) for name in (*PIXEL_INPUTS, *REGION_INPUTS)}
         model_kwargs["mm_encoder_outputs"] = self.model.encode_media(
             model_kwargs.get("mm_encoder_outputs"), model_kwargs.get("sample_counts"), **media
         )
@@ -771,8 +761,8 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
             logits_processor=logits_processor,
             **kwargs,
         )
-        # The published model generates from embeddings, so its penalty never sees the prompt (PUBLISHED_BEHAVIOUR 1.1
-        # of the reference recordings); a penalty the caller made is left alone.
+        # The published model generates from embeddings, so its penalty never sees the prompt; a penalty the caller made
+        # is left alone.
         for processor in processors:
             is_own = not any(processor is other for other in logits_processor or ())
             if isinstance(processor, RepetitionPenaltyLogitsProcessor) and is_own:
