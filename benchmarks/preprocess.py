@@ -148,7 +148,7 @@ def compare(
     processor = VideoReferVideoProcessor()
     with open_video(path) as reader:
         num_frames, fps = reader.num_frames, reader.fps
-        height, width = reader.frame_size(0)
+        height, width = next(reader.read([0]))[1].shape[:2]
     first, last = time_range_indices(num_frames, fps, *(seconds or (None, None)))
     scene = [first + index for index in uniform_indices(last - first + 1, NUM_SCENE_FRAMES)]
     regions = [first + index for index in uniform_indices(last - first + 1, num_region_frames)]

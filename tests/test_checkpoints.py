@@ -1,6 +1,7 @@
-"""Processors of published checkpoints, and conversion into repositories of our own."""
+"""Conversion of published checkpoints into repositories of our own."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -30,22 +31,6 @@ from transformers_videorefer import (
 TOWER_KEYS = "model.vision_tower."
 REGION_KEYS = "model.region_encoder."
 SO400M = "google/siglip-so400m-patch14-384"
-
-
-def test_processor_of_a_published_folder(tmp_path: Path) -> None:
-    checkpoint = copy_published(tmp_path)
-    processor = AutoProcessor.from_pretrained(checkpoint, num_frames=8, num_region_tokens=2)
-    assert processor.tokenizer.padding_side == "left"
-    assert processor.video_processor.num_frames == 8
-    assert (processor.num_region_tokens, processor.num_image_frames, processor.patch_size) == (2, 16, 14)
-    assert processor.tokenizer.chat_template == processor.chat_template
-    messages = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}]}]
-    text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    assert text == (
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nWhat is it?<|im_end|>\n"
-        "<|im_start|>assistant\n"
-    )
-    assert type(VideoReferProcessor.from_pretrained(checkpoint)) is VideoReferProcessor
 
 
 # Conversion
@@ -92,6 +77,15 @@ def test_conversion_writes_our_layout(num_shards: int, tmp_path: Path) -> None:
     assert not info["unexpected_keys"]
     assert model.generation_config.repetition_penalty == 1.05
     assert type(AutoProcessor.from_pretrained(output)) is VideoReferProcessor
+
+
+def test_weights_have_the_permissions_of_their_neighbours(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        output = convert_checkpoint(PUBLISHED, tmp_path / "output")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in output.iterdir()} == {0o640}
 
 
 def test_conversion_leaves_no_path_behind(tmp_path: Path) -> None:

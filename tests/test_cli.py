@@ -76,7 +76,7 @@ def test_wrong_usage_is_one_line_with_exit_code_2(capsys, arguments, message):
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("videorefer")
+    assert captured.err.startswith("videorefer: error: ")
     assert captured.err.count("\n") == 1
     assert message in captured.err
     assert "--help" in captured.err
@@ -103,7 +103,7 @@ def test_errors_of_the_library_are_one_line(capsys, monkeypatch, error, message)
 
     monkeypatch.setattr(transformers_videorefer.checkpoints, "convert_checkpoint", fail)
     assert main(["convert", "source", "output"]) == 2
-    assert capsys.readouterr().err == f"videorefer convert: error: {message}\n"
+    assert capsys.readouterr().err == f"videorefer: error: {message}\n"
     with pytest.raises(type(error)):
         main(["convert", "source", "output", "--debug"])
 
@@ -123,7 +123,7 @@ def test_interrupt_ends_with_130(capsys, monkeypatch):
 
     monkeypatch.setattr(transformers_videorefer.checkpoints, "convert_checkpoint", interrupt)
     assert main(["convert", "source", "output"]) == 130
-    assert capsys.readouterr().err == "\nvideorefer convert: interrupted\n"
+    assert capsys.readouterr().err == "\nvideorefer: interrupted\n"
 
 
 def test_reader_that_went_away_is_no_error(capsys, monkeypatch, tmp_path):

@@ -1,13 +1,24 @@
 """Component files: region encoder and connector on their own."""
 
+import errno
 from pathlib import Path
 
+import httpx2
 import pytest
 import torch
 from conftest import PUBLISHED
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from published import expected_weights
 from safetensors.torch import load_file, save_file
 from tiny import tiny_config
+from transformers.utils import hub
 
 from transformers_videorefer import VideoReferForConditionalGeneration, VideoReferModel
 from transformers_videorefer.components_videorefer import (
@@ -230,3 +241,58 @@ def test_read_component_and_small_helpers(published_size_model, tmp_path: Path) 
     assert component_of_key("model.connector.mlp.0.weight") == "connector"
     assert component_of_key("lm_head.weight") is None
     check_tensors("nothing", {}, {}, "nowhere")
+
+
+# Looking files up on the Hub
+
+
+def hub_answers(monkeypatch: pytest.MonkeyPatch, error: Exception, *, is_offline: bool = False) -> None:
+    """Let every download end with an error, below the library's own handling of errors."""
+
+    def download(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", is_offline)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+
+
+def answered(error_class: type[HfHubHTTPError], status: int) -> HfHubHTTPError:
+    request = httpx2.Request("HEAD", "https://hub.example/added_tokens.json")
+    return error_class(f"status {status}", response=httpx2.Response(status, request=request))
+
+
+def test_file_that_the_hub_does_not_have_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("added_tokens.json", "config.json"):  # the library treats the second in its own way
+        hub_answers(monkeypatch, answered(RemoteEntryNotFoundError, 404))
+        assert find_file("somebody/model", name) is None
+        hub_answers(monkeypatch, LocalEntryNotFoundError("not cached"), is_offline=True)
+        assert find_file("somebody/model", name) is None
+        hub_answers(monkeypatch, LocalEntryNotFoundError("not cached"))
+        assert find_file("somebody/model", name, local_files_only=True) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LocalEntryNotFoundError("timed out, and not cached"),
+        answered(HfHubHTTPError, 503),
+        answered(GatedRepoError, 403),
+        answered(RepositoryNotFoundError, 401),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("name", ["added_tokens.json", "config.json"])
+def test_hub_without_an_answer_is_no_missing_file(
+    error: Exception, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_answers(monkeypatch, error)
+    with pytest.raises(OSError, match=f"`{name}` of `somebody/model` cannot be looked up: "):
+        find_file("somebody/model", name)
+
+
+def test_file_in_a_subfolder_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "config.json").write_text("{}")
+    assert find_file(tmp_path, "config.json") is None
+    assert find_file(tmp_path, "config.json", subfolder="inner") == str(tmp_path / "inner" / "config.json")

@@ -109,11 +109,6 @@ def test_every_frame_of_every_kind_of_file(make_file: Callable[[str], Path], nam
     assert_exact(path, frames)
 
 
-def test_several_threads_give_the_same_frames(make_file: Callable[[str], Path]) -> None:
-    path = make_file("gop12.mp4")
-    assert_exact(path, decode_all(path), num_threads=3)
-
-
 def test_only_what_is_needed_is_decoded(make_file: Callable[[str], Path]) -> None:
     with open_video(make_file("gop12.mp4")) as reader:
         list(reader.read([36]))
@@ -255,7 +250,7 @@ def test_recordings_that_were_joined(tmp_path: Path) -> None:
     assert [frame.shape[0] for frame in frames] == [48] * 30 + [64] * 30
     assert_exact(path, frames)
     with open_video(path) as reader:
-        assert (reader.frame_size(3), reader.frame_size(50)) == ((48, 64), (64, 96))
+        assert [picture.shape[:2] for _, picture in reader.read([3, 50])] == [(48, 64), (64, 96)]
 
 
 @pytest.mark.parametrize(
@@ -275,8 +270,6 @@ def test_rotation(make_file: Callable[[str], Path], tmp_path: Path, matrix: tupl
     path.write_bytes(make_file("gop12.mp4").read_bytes())
     coded = decode_all(set_display_matrix(path, matrix))
     assert_exact(path, [turn(picture) for picture in coded])
-    with open_video(path) as reader:
-        assert reader.frame_size(5) == turn(coded[5]).shape[:2]
 
 
 def test_times_and_rates(make_file: Callable[[str], Path]) -> None:

@@ -1,5 +1,7 @@
 """Generation with regions: every mode gives what single, plain runs give."""
 
+import inspect
+
 import pytest
 import torch
 from tiny import NUM_FRAMES, box_region, noise_video, tiny_model, tiny_processor
@@ -215,6 +217,33 @@ def test_questions_share_one_tower_pass(model, processor, monkeypatch):
     assert list(encoded) == ["video"]
 
 
+def test_encoder_outputs_go_before_inputs(model, processor, monkeypatch):
+    inputs = single_inputs(processor)[2]
+    expected = answers(model, inputs).tolist()
+    encoded = {"video": model.get_video_features(**inputs)}
+    encoded["region"] = model.get_region_features(**inputs)
+    monkeypatch.setattr(model.model.vision_tower, "forward", None)
+    assert answers(model, inputs, mm_encoder_outputs=encoded).tolist() == expected
+    with torch.no_grad():
+        model(**inputs, mm_encoder_outputs=encoded)
+
+
+def test_one_clip_serves_a_batch_of_questions(model, processor):
+    video = noise_video(seed=5)
+    texts = [MARKED, PLAIN, MARKED]
+    regions = [[box_region([1, 7])], [], [box_region([4], 9)]]
+    batch = processor(text=texts, videos=[video] * 3, regions=regions, return_tensors="pt")
+    expected = answers(model, batch).tolist()
+    encoded = {"video": model.get_video_features(batch["pixel_values_videos"][:1])}
+    rest = {name: value for name, value in batch.items() if name != "pixel_values_videos"}
+    assert answers(model, rest, mm_encoder_outputs=encoded).tolist() == expected
+    beams = {"num_beams": 2, "num_return_sequences": 2}
+    assert (
+        answers(model, rest, mm_encoder_outputs=encoded, **beams).tolist() == answers(model, batch, **beams).tolist()
+    )
+    assert len(encoded["video"].pooler_output) == 1
+
+
 def test_precomputed_regions(model, processor):
     inputs = single_inputs(processor)[2]
     plain = answers(model, inputs)
@@ -285,3 +314,26 @@ def test_compiled_decoding_equals_the_plain_path(model, processor):
         assert answers(model, inputs, max_new_tokens=4).tolist() == expected.tolist()
     finally:
         model.forward = original
+
+
+def test_a_decoding_step_compiles_as_one_graph(model, processor):
+    # The "eager" backend traces like any other and leaves out code generation.
+    inputs = single_inputs(processor)[1]
+    expected = answers(model, inputs, cache_implementation="static", disable_compile=True)
+    original, steps = model.forward, []
+    compiled = torch.compile(original, fullgraph=True, backend="eager")
+
+    def forward(*args, **kwargs):
+        if kwargs["input_ids"].shape[1] > 1:
+            return original(*args, **kwargs)
+        steps.append(1)
+        return compiled(*args, **kwargs)
+
+    forward.__signature__ = inspect.signature(original)
+    model.forward = forward
+    try:
+        found = answers(model, inputs, cache_implementation="static", disable_compile=True)
+    finally:
+        model.forward = original
+    assert found.tolist() == expected.tolist()
+    assert len(steps) == GREEDY["max_new_tokens"] - 1

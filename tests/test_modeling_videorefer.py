@@ -336,13 +336,6 @@ def test_incomplete_region_inputs(model, processor):
         model(**inputs)
 
 
-def test_pixels_and_encoder_outputs_together(model, processor):
-    inputs = single_inputs(processor)[1]
-    encoded = {"video": model.get_video_features(inputs["pixel_values_videos"])}
-    with pytest.raises(ValueError, match=r'Both inputs and `mm_encoder_outputs\["video"\]`'):
-        model(**inputs, mm_encoder_outputs=encoded)
-
-
 def test_ids_and_embeddings_together(model):
     with pytest.raises(ValueError, match="exactly one of `input_ids` and `inputs_embeds`"):
         model(input_ids=torch.ones(1, 2, dtype=torch.long), inputs_embeds=torch.zeros(1, 2, 48))

@@ -15,6 +15,7 @@ from transformers_videorefer.picture_reader_videorefer import (
     FolderReader,
     PictureListReader,
     has_picture_signature,
+    is_frame,
     is_picture_file_name,
 )
 from transformers_videorefer.reader_base_videorefer import VideoReader
@@ -32,7 +33,6 @@ def assert_frames(reader: VideoReader, frames: np.ndarray) -> None:
             for index, picture in given:
                 assert picture.dtype == np.uint8
                 assert np.array_equal(picture, frames[index])
-        assert reader.frame_size(1) == frames.shape[1:3]
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_list_of_gray_and_transparent_pictures() -> None:
 
 def test_list_with_pictures_of_several_sizes() -> None:
     with PictureListReader([FRAMES[0], FRAMES[1, :20, :30]], "the list") as reader:
-        assert (reader.frame_size(0), reader.frame_size(1)) == (FRAMES.shape[1:3], (20, 30))
+        assert [picture.shape[:2] for _, picture in reader.read([0, 1])] == [FRAMES.shape[1:3], (20, 30)]
 
 
 def test_pictures_are_turned_upright() -> None:
@@ -207,7 +207,7 @@ def test_truncated_gif(reference: Path) -> None:
 def test_still_picture_is_a_video_of_one_frame(reference: Path) -> None:
     with AnimationReader(reference / "media/image.png", "image.png") as reader:
         assert (reader.num_frames, reader.fps) == (1, None)
-        assert reader.frame_size(0) == (80, 100)
+        assert next(reader.read([0]))[1].shape == (80, 100, 3)
         with pytest.raises(ValueError, match="Pass `fps`"):
             _ = reader.frame_times
 
@@ -218,3 +218,14 @@ def test_names_and_signatures() -> None:
     assert has_picture_signature(b"GIF89a")
     assert has_picture_signature(b"RIFF\0\0\0\0WEBPVP8 ")
     assert not has_picture_signature(b"RIFF\0\0\0\0AVI LIST")
+
+
+def test_members_of_a_list_that_are_frames() -> None:
+    png = b"\x89PNG\r\n\x1a\n" + bytes(100)
+    assert all(
+        is_frame(item) for item in (FRAMES[0], FRAMES[0, :, :, 0], torch.zeros(2, 2), "1.jpg", Path("1.png"), png)
+    )
+    assert is_frame(Image.fromarray(FRAMES[0]))
+    assert not any(
+        is_frame(item) for item in (FRAMES, "a.mp4", "a.gif", b"GIF89a", b"\0\0\0 ftypisom", None, [FRAMES[0]])
+    )

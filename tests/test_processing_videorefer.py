@@ -197,6 +197,12 @@ def test_bad_options(processor, options, error, match):
         processor(text=MARKED, videos=noise_video(), regions=[box_region([0])], **options)
 
 
+def test_empty_masks_is_checked_without_regions(processor):
+    for media in ({"text": "Hi"}, {"text": "<video>", "videos": noise_video()}):
+        with pytest.raises(ValueError, match='`empty_masks` must be "error", "drop" or "keep", got \'kep\''):
+            processor(**media, empty_masks="kep")
+
+
 def test_settings_of_images_are_fixed_too(processor):
     for options in ({"do_rescale": False}, {"images_kwargs": {"do_resize": False}}, {"image_mean": [0.0, 0.0, 0.0]}):
         with pytest.raises(ValueError, match="cannot change from call to call"):

@@ -2,16 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
-from transformers.video_utils import VideoMetadata
 
 from transformers_videorefer.processor_options_videorefer import (
     as_python,
     check_call_settings,
     check_keywords,
     check_near_misses,
-    flatten_metadata,
-    whole_number,
 )
 
 
@@ -42,35 +38,8 @@ def test_settings_of_the_checkpoint():
         check_call_settings(merged, has_videos=False, has_images=True)
 
 
-@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)])
-def test_whole_numbers(value):
-    number = whole_number("n", value, 1)
-    assert number == 3
-    assert type(number) is int
-
-
-@pytest.mark.parametrize("value", [True, np.True_, 3.0, "3", None, [3], np.float32(3)])
-def test_no_whole_numbers(value):
-    with pytest.raises(TypeError, match="`n` must be a whole number of at least 1, got"):
-        whole_number("n", value, 1)
-
-
-def test_too_small():
-    with pytest.raises(ValueError, match="`n` must be a whole number of at least 2, got 1"):
-        whole_number("n", 1, 2)
-
-
 def test_python_numbers():
     assert type(as_python(np.float32(0.5))) is float
     assert type(as_python(np.int64(2))) is int
     assert as_python([np.int64(2)]) == [2]
     assert as_python(None) is None
-
-
-def test_metadata_lists():
-    one, two = {"fps": 3}, VideoMetadata(total_num_frames=4)
-    assert flatten_metadata(None) is None
-    assert flatten_metadata(one) == [one]
-    assert flatten_metadata(two) == [two]
-    assert flatten_metadata([one, two]) == [one, two]
-    assert flatten_metadata([[one], [], (two,)]) == [one, two]

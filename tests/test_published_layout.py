@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PUBLISHED, load_arrays, load_json
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 from published import (
     TOWER,
     assert_weights,
@@ -20,10 +22,13 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
 )
+from transformers.utils import hub
 
 from transformers_videorefer import (
     VideoReferConfig,
     VideoReferProcessor,
+    checkpoints,
+    published_layout,
 )
 from transformers_videorefer.published_layout import KNOWN_TOWERS, find_tower, placeholder_ids
 
@@ -239,3 +244,72 @@ def test_ids_of_the_published_size(tmp_path: Path) -> None:
     assert placeholder_ids(tmp_path / "nothing here") == {}
     defaults = VideoReferConfig()
     assert {name: getattr(defaults, name) for name in ids} == ids
+
+
+def test_ids_are_not_guessed_while_the_hub_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = {name: str(PUBLISHED / name) for name in ("vocab.json", "tokenizer_config.json")}
+
+    def download(_repository: str, filename: str, **_kwargs) -> str:
+        if filename in cached:
+            return cached[filename]
+        raise LocalEntryNotFoundError("timed out")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "_get_cache_file_to_return", lambda _repository, filename, *_: cached.get(filename))
+    with pytest.raises(OSError, match=r"`added_tokens\.json` of `somebody/model` cannot be looked up"):
+        placeholder_ids("somebody/model")
+
+
+def test_tower_on_a_hub_without_an_answer_names_the_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_args, **_kwargs) -> str:
+        raise LocalEntryNotFoundError("timed out")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    with pytest.raises(
+        OSError, match=r"nor on the Hub \(`config\.json` of `me/tower` cannot be looked up.*Pass `vision"
+    ):
+        find_tower("me/tower", PUBLISHED)
+    tower = find_tower("me/siglip-base-patch16-224", PUBLISHED)  # known by its name
+    assert tower.is_from_table
+    with pytest.raises(OSError, match=r"`me/siglip-base-patch16-224` cannot be read: .* Pass `vision_tower="):
+        tower.read(["embeddings.patch_embedding.bias"])
+
+
+def test_broken_configuration_names_its_file(tmp_path: Path) -> None:
+    checkpoint = copy_published(tmp_path)
+    (checkpoint / "config.json").write_text("{")
+    with pytest.raises(OSError, match=r"config\.json` is not valid JSON"):
+        VideoReferProcessor.from_pretrained(checkpoint)
+
+
+def test_our_configuration_class_translates_too(tmp_path: Path) -> None:
+    expected = AutoConfig.from_pretrained(PUBLISHED).to_diff_dict()
+    assert VideoReferConfig.from_pretrained(PUBLISHED).to_diff_dict() == expected
+    assert VideoReferConfig.from_pretrained(PUBLISHED / "config.json").to_diff_dict() == expected
+    assert VideoReferConfig.from_pretrained(PUBLISHED, num_frames=8).num_frames == 8
+    checkpoint = copy_published(tmp_path, tower="my-tower", config={"mm_vision_tower": "no-such-tower"})
+    with pytest.raises(OSError, match="Pass `vision_tower="):
+        VideoReferConfig.from_pretrained(checkpoint)
+    config = VideoReferConfig.from_pretrained(checkpoint, vision_tower=tmp_path / "my-tower")
+    assert config.vision_config.hidden_size == 48
+
+
+@pytest.mark.parametrize("auto_class", [AutoModelForImageTextToText, AutoProcessor])
+def test_tower_is_looked_up_once(auto_class, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    checkpoint = copy_published(tmp_path, weights=without(TOWER_KEYS))
+    found = []
+
+    def count(*args, **kwargs):
+        found.append(args)
+        return find_tower(*args, **kwargs)
+
+    config = AutoConfig.from_pretrained(checkpoint)
+    for module in (checkpoints, published_layout):
+        monkeypatch.setattr(module, "find_tower", count)
+    if auto_class is AutoProcessor:
+        VideoReferProcessor.from_pretrained(checkpoint)
+    else:
+        auto_class.from_pretrained(checkpoint, config=config)
+    assert len(found) == 1

@@ -110,6 +110,40 @@ def test_size_1_1_means_coordinates_from_0_to_1() -> None:
         decode(20, 40, size=[1, 1], scribble={"points": [[0.25, 0.5]], "width": 0.1})
 
 
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        ("box", [0.1, 0.1, 0.9, 0.9]),
+        ("box", [0, 0, 0.5, 1]),
+        ("polygon", [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]),
+        ("polygon", [[0, 0, 1, 0, 1, 1], [0, 0, 0.5, 0, 0.5, 1]]),
+        ("scribble", {"points": [[0.2, 0.3], [0.8, 0.3]], "width": 12}),
+    ],
+)
+def test_fractions_of_the_frame_need_their_size(form: str, value: Any) -> None:
+    for height, width in ((48, 64), (4, 9), (9, 1)):
+        with pytest.raises(
+            ValueError, match=rf'^{AT}, frame 12: all numbers of `{form}` lie between 0 and 1.*`"size": \[1, 1\]`'
+        ):
+            decode(height, width, **{form: value})
+    assert decode(48, 64, size=[1, 1], **{form: value}).sum() > 100
+    # On a frame of few pixels, and with the frame's own size, they are pixels.
+    decode(8, 8, **{form: value})
+    decode(48, 64, size=[48, 64], **{form: value})
+
+
+def test_shapes_in_the_first_pixel() -> None:
+    # Whole numbers, also as floats from a table, mean pixels; so does a single point.
+    for box in ([0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0], np.array([0, 0, 1, 1])):
+        assert np.argwhere(decode(48, 64, box=box)).tolist() == [[0, 0]]
+    assert decode(48, 64, polygon=[[0, 0, 1, 0, 1, 1, 0, 1]]).sum() == 1
+    assert decode(48, 64, scribble={"points": [[0.5, 0.5]], "width": 1}).sum() == 1
+    # A shape that only begins in the first pixel is no fraction, nor is one that begins outside.
+    assert decode(48, 64, box=[0.2, 0.2, 1.6, 1.6]).sum() == 4
+    assert decode(48, 64, box=[-0.5, 0.2, 0.9, 0.9]).sum() == 1
+    assert decode(48, 64, polygon=[[0.1, 0.1, 0.9, 0.1, 0.9, 0.9], [10, 10, 20, 10, 20, 20]]).sum() > 20
+
+
 def test_box_may_overshoot_by_one_pixel() -> None:
     assert decode(20, 40, box=[-1, -1, 41, 21]).all()
     for box in ([-1.1, 0, 10, 10], [0, -1.1, 10, 10], [0, 0, 41.1, 10], [0, 0, 10, 21.1], [0, 0, 400, 200]):

@@ -36,6 +36,16 @@ def test_other_values_are_no_whole_number(value: Any) -> None:
         parse_whole(value, "label", where=AT)
 
 
+def test_whole_numbers_with_a_smallest_value() -> None:
+    assert parse_whole(2, "n", least=2) == 2
+    with pytest.raises(ValueError, match="^`n` must be a whole number of at least 2, got 1"):
+        parse_whole(1, "n", least=2)
+    with pytest.raises(TypeError, match="^`n` must be a whole number of at least 2, got 3.0"):
+        parse_whole(3.0, "n", least=2)
+    with pytest.raises(ValueError, match="^sample 0: `n` must be a whole number of at least 1, got 0"):
+        parse_whole(0, "n", least=1, where="sample 0")
+
+
 def test_positions_are_not_negative() -> None:
     assert parse_index(0, "frame_index", where=AT) == 0
     with pytest.raises(ValueError, match="`frame_index` is -1, but positions are counted from 0"):

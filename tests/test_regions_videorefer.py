@@ -11,6 +11,7 @@ from PIL import Image
 
 from transformers_videorefer import masks_videorefer, region_masks_videorefer
 from transformers_videorefer.regions_videorefer import (
+    check_empty_masks,
     frame_to_grid,
     no_mask_left_message,
     num_tokens,
@@ -231,6 +232,8 @@ def test_broken_counts_name_sample_region_and_frame() -> None:
 def test_unknown_options() -> None:
     with pytest.raises(ValueError, match='`empty_masks` must be "error", "drop" or "keep", got \'skip\''):
         select(boxes(0), empty_masks="skip")
+    for offered in ("error", "drop", "keep"):
+        check_empty_masks(offered)
     with pytest.raises(ValueError, match="`num_region_frames` is 0"):
         select(boxes(0), max_frames=0)
 

@@ -1,5 +1,6 @@
 """Saved folders: our key names, everything it takes to load without the package, nothing of this machine."""
 
+import errno
 import json
 import logging
 import os
@@ -139,6 +140,37 @@ def test_save_survives_the_loss_of_its_source(tmp_path: Path, caplog: pytest.Log
     model.save_pretrained(tmp_path / "saved")
     assert "No processor was saved beside the model" in caplog.text
     assert_weights(AutoModelForImageTextToText.from_pretrained(tmp_path / "saved"))
+
+
+def test_processor_that_cannot_be_read_is_left_out(model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model._processor_arguments = {"vision_tower": None, "nonsense": 1}  # a TypeError
+    model.save_pretrained(tmp_path)
+    assert "No processor was saved beside the model" in caplog.text
+    assert "`nonsense`" in caplog.text
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_full_disk_is_no_missing_processor(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_disk(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(VideoReferProcessor, "save_pretrained", fill_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        model.save_pretrained(tmp_path)
+
+
+def test_weights_respect_the_umask_and_other_files_stay(model, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    other.touch(mode=0o600)
+    before = os.umask(0o027)
+    try:
+        model.save_pretrained(tmp_path)
+        model.save_component("connector", tmp_path)
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    assert modes.pop("other.safetensors") == 0o600
+    assert set(modes.values()) == {0o640}
 
 
 def test_tower_of_the_argument_serves_the_processor_too(tmp_path: Path) -> None:

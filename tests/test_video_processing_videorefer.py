@@ -15,11 +15,7 @@ from transformers.video_utils import VideoMetadata
 from video_files import decode_all, hide_first_frames, moving_texture, truncate, write_video
 
 from transformers_videorefer.configuration_videorefer import VideoReferConfig
-from transformers_videorefer.video_processing_videorefer import (
-    VideoReferVideoProcessor,
-    describe_video,
-    spread_option,
-)
+from transformers_videorefer.video_processing_videorefer import VideoReferVideoProcessor
 from transformers_videorefer.video_reader_videorefer import open_video
 
 
@@ -218,7 +214,7 @@ def test_same_source_is_read_once(
 
 def test_videos_of_different_lengths_cannot_be_stacked(processor: VideoReferVideoProcessor) -> None:
     frames = np.stack(list(moving_texture(5)))
-    with pytest.raises(ValueError, match=r"videos have \[5, 3\] frames and cannot be stacked"):
+    with pytest.raises(ValueError, match="Videos of 5, 3 frames cannot share a batch"):
         processor([frames, frames[:3]], do_sample_frames=False)
 
 
@@ -352,17 +348,27 @@ def test_auto_class(processor: VideoReferVideoProcessor, tmp_path: Path) -> None
     assert isinstance(AutoVideoProcessor.from_pretrained(tmp_path, num_frames=4), VideoReferVideoProcessor)
 
 
-def test_spread_option() -> None:
-    assert spread_option("fps", 3, 2) == [3, 3]
-    assert spread_option("fps", [3, None], 2) == [3, None]
-    with pytest.raises(ValueError, match="`fps` has 1 values for 2 videos"):
-        spread_option("fps", [3], 2)
+def test_one_description_for_several_videos(processor: VideoReferVideoProcessor) -> None:
+    frames = np.stack(list(moving_texture(4)))
+    options = {"do_sample_frames": False, "return_metadata": True}
+    metadata = {"frames_indices": [0, 5, 9, 12], "total_num_frames": 20}
+    described = processor([frames, frames[::-1]], video_metadata=metadata, **options)["video_metadata"]
+    assert [one.frames_indices for one in described] == [[0, 5, 9, 12]] * 2
 
 
-def test_describe_video(reference: Path) -> None:
-    with open_video(reference / "media/frames") as reader:
-        described = describe_video(reader)
-        assert (described.total_num_frames, described.fps, described.frames_indices) == (10, None, None)
-        numbers = list(range(5, 15))
-        described = describe_video(reader, {"frames_indices": numbers, "fps": 6.0})
-        assert (described.total_num_frames, described.fps, described.frames_indices) == (15, 6.0, numbers)
+def test_frames_are_normalised_in_their_order(processor: VideoReferVideoProcessor) -> None:
+    frames = [np.full((2, 3, 3), level, np.uint8) for level in (0, 255)]
+    frames[0][1, 2] = (255, 0, 51)
+    for frame in frames:
+        frame.setflags(write=False)  # as pictures of PIL are
+    pixels = processor.normalize_frames(frames)
+    assert pixels.is_contiguous()
+    # (value / 255 - 0.5) / 0.5
+    expected = torch.full((2, 3, 2, 3), -1.0)
+    expected[1] = 1.0
+    expected[0, :, 1, 2] = torch.tensor([1.0, -1.0, -0.6])
+    assert torch.allclose(pixels, expected, atol=1e-6)
+    raw = processor.normalize_frames(frames, do_rescale=False, do_normalize=False)
+    assert raw[0, :, 1, 2].tolist() == [255.0, 0.0, 51.0]
+    shifted = processor.normalize_frames(frames, do_rescale=False, image_mean=[1.0, 2.0, 3.0], image_std=2.0)
+    assert shifted[0, :, 1, 2].tolist() == [127.0, -1.0, 24.0]

@@ -19,7 +19,7 @@ from .checkpoints import (
     PublishedConfig,
     convert_checkpoint,
     describe_published,
-    load_published_processor,
+    translate_config_dict,
 )
 from .configuration_videorefer import VideoReferConfig
 from .modeling_videorefer import (
@@ -28,6 +28,7 @@ from .modeling_videorefer import (
     VideoReferPreTrainedModel,
 )
 from .processing_videorefer import VideoReferProcessor
+from .published_processor import load_published_processor
 from .video_processing_videorefer import VideoReferVideoProcessor
 
 
@@ -43,6 +44,7 @@ def register() -> None:
         auto_class.register(VideoReferConfig, VideoReferForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(VideoReferConfig, VideoReferProcessor, exist_ok=True)
     AutoVideoProcessor.register(VideoReferConfig, VideoReferVideoProcessor, exist_ok=True)
+    VideoReferConfig.published_translator = staticmethod(translate_config_dict)
     VideoReferPreTrainedModel.published_loader = staticmethod(describe_published)
     VideoReferProcessor.published_loader = staticmethod(load_published_processor)
 

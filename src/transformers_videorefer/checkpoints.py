@@ -1,26 +1,27 @@
-"""Published checkpoints: loading them through the Auto classes, and writing repositories of our own from them."""
+"""Published checkpoints: describing them to the Auto classes, and writing repositories of our own from them."""
 
+import dataclasses
+import functools
 import json
 import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
-from transformers import PreTrainedConfig, Qwen2Tokenizer
+from transformers import PreTrainedConfig
 
 from .components_videorefer import (
     check_tensors,
     component_files,
     component_of_key,
     find_file,
-    hub_arguments,
     read_component,
     rename_key,
 )
@@ -40,7 +41,7 @@ from .published_layout import (
     weight_files,
 )
 from .region_encoder_videorefer import VideoReferRegionEncoder
-from .repository_videorefer import AUTO_MAP, write_card, write_code
+from .repository_videorefer import AUTO_MAP, give_usual_modes, write_card, write_code
 
 
 logger = logging.getLogger(__name__)
@@ -65,11 +66,10 @@ class PublishedConfig(PreTrainedConfig):
         Raises:
             OSError: If the configuration cannot be translated.
         """
-        checkpoint = str(kwargs.get("name_or_path", ""))
-        if os.path.isfile(checkpoint):
-            checkpoint = os.path.dirname(checkpoint)
         # `vision_tower` stays among the unused keywords: the model that is loaded next needs it, too.
-        translated = translate_config(config_dict, checkpoint, kwargs.get("vision_tower"))
+        translated = translate_config_dict(
+            config_dict, str(kwargs.get("name_or_path", "")), kwargs.get("vision_tower")
+        )
         return VideoReferConfig.from_dict(translated, **kwargs)
 
 
@@ -79,26 +79,53 @@ class PublishedBaseConfig(PublishedConfig):
     model_type = "videollama2_qwen2"
 
 
-def published_tower(
-    checkpoint: str | os.PathLike, vision_tower: str | os.PathLike | None = None, **hub_kwargs: Any
-) -> VisionTower | None:
-    """Look up the vision tower of a checkpoint in a published layout.
+def translate_config_dict(
+    config_dict: dict[str, Any],
+    checkpoint: str | os.PathLike,
+    vision_tower: str | os.PathLike | None = None,
+    **hub_kwargs: Any,
+) -> dict[str, Any]:
+    """Translate the content of a `config.json` if it is in a published layout; [`VideoReferConfig`] calls it.
 
     Args:
-        checkpoint (`str` or `os.PathLike`): Folder or Hub id.
+        config_dict (`dict[str, Any]`): Content of the file.
+        checkpoint (`str` or `os.PathLike`): Folder or Hub id it comes from, or the file itself.
         vision_tower (`str` or `os.PathLike`, *optional*): Folder or Hub id to use instead of what it names.
         hub_kwargs: Where on the Hub to look.
 
     Returns:
-        [`VisionTower`], `None` for a checkpoint in another layout.
+        `dict[str, Any]`: Fields of [`VideoReferConfig`]; `config_dict` itself if it is in another layout.
 
     Raises:
-        OSError: If the tower cannot be found.
+        OSError: If the configuration cannot be translated.
     """
-    published = read_config_dict(checkpoint, **hub_kwargs)
-    if published.get("model_type") not in PUBLISHED_MODEL_TYPES:
-        return None
+    if config_dict.get("model_type") not in PUBLISHED_MODEL_TYPES:
+        return config_dict
+    if os.path.isfile(checkpoint):
+        checkpoint = os.path.dirname(checkpoint) or os.curdir
+    return translate_config(
+        config_dict, checkpoint, lambda: _tower_of(config_dict, checkpoint, vision_tower, hub_kwargs), **hub_kwargs
+    )
+
+
+def _tower_of(
+    published: Mapping[str, Any],
+    checkpoint: str | os.PathLike,
+    vision_tower: str | os.PathLike | None,
+    hub_kwargs: Mapping[str, Any],
+) -> VisionTower:
     return find_tower(published["mm_vision_tower"], checkpoint, vision_tower, **hub_kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribedCheckpoint(PublishedCheckpoint):
+    """A described checkpoint and its vision tower.
+
+    Args:
+        find_tower (`Callable[[], VisionTower]`): Looks the tower up, at most once.
+    """
+
+    find_tower: Callable[[], VisionTower] = dataclasses.field(kw_only=True)
 
 
 def describe_published(
@@ -106,7 +133,7 @@ def describe_published(
     config: VideoReferConfig | None = None,
     vision_tower: str | os.PathLike | None = None,
     **hub_kwargs: Any,
-) -> PublishedCheckpoint | None:
+) -> DescribedCheckpoint | None:
     """Say how to load a checkpoint in a published layout; the models call it in `from_pretrained`.
 
     Args:
@@ -116,7 +143,7 @@ def describe_published(
         hub_kwargs: Where on the Hub to look.
 
     Returns:
-        [`PublishedCheckpoint`], `None` for a checkpoint in another layout.
+        [`DescribedCheckpoint`], `None` for a checkpoint in another layout.
 
     Raises:
         OSError: If the configuration cannot be translated.
@@ -125,51 +152,16 @@ def describe_published(
     new_components = PUBLISHED_MODEL_TYPES.get(published.get("model_type"))
     if new_components is None:
         return None
+    tower = functools.cache(lambda: _tower_of(published, checkpoint, vision_tower, hub_kwargs))
     if config is None:
-        config = VideoReferConfig(**translate_config(published, checkpoint, vision_tower, **hub_kwargs))
-
-    def read_tower(names: Sequence[str]) -> dict[str, torch.Tensor]:
-        return find_tower(published["mm_vision_tower"], checkpoint, vision_tower, **hub_kwargs).read(names)
-
-    return PublishedCheckpoint(config, key_mapping(config.connector_depth), read_tower, new_components)
-
-
-def load_published_processor(
-    checkpoint: str | os.PathLike, vision_tower: str | os.PathLike | None = None, **kwargs: Any
-) -> VideoReferProcessor | None:
-    """Make the processor of a checkpoint in a published layout, which has tokenizer files only.
-
-    Args:
-        checkpoint (`str` or `os.PathLike`): Folder or Hub id.
-        vision_tower (`str` or `os.PathLike`, *optional*): Folder or Hub id to use instead of what it names.
-        kwargs: Where on the Hub to look, and settings to change such as `num_frames` and `num_region_tokens`.
-
-    Returns:
-        [`VideoReferProcessor`], `None` for a checkpoint in another layout.
-
-    Raises:
-        OSError: If the configuration cannot be translated, or the tokenizer files are missing.
-    """
-    hub_kwargs = hub_arguments(kwargs)
-    described = describe_published(checkpoint, None, vision_tower, **hub_kwargs)
-    if described is None:
-        return None
-    config = described.config
-    tower = published_tower(checkpoint, vision_tower, **hub_kwargs)
-    settings = {
-        name: kwargs[name] for name in ("num_region_frames", "num_region_tokens", "chat_template") if name in kwargs
-    }
-    processor = VideoReferProcessor.from_parts(
-        tokenizer=Qwen2Tokenizer.from_pretrained(checkpoint, **hub_kwargs),
-        image_settings=tower.image_settings(),
-        patch_size=config.vision_config.patch_size,
-        num_frames=config.num_frames,
-        connector_downsample=config.connector_downsample,
-        **{"num_region_tokens": config.num_region_tokens, **settings},
+        config = VideoReferConfig(**translate_config(published, checkpoint, tower, **hub_kwargs))
+    return DescribedCheckpoint(
+        config,
+        key_mapping(config.connector_depth),
+        lambda names: tower().read(names),
+        new_components,
+        find_tower=tower,
     )
-    for name in set(kwargs) & set(processor.video_processor.valid_kwargs.__annotations__):
-        setattr(processor.video_processor, name, kwargs[name])
-    return processor
 
 
 def convert_checkpoint(
@@ -298,6 +290,7 @@ class _Conversion:
                 continue
             paths.append(folder / f"part-{len(paths)}.safetensors")
             save_file(tensors, paths[-1], metadata={"format": "pt"})
+            give_usual_modes(paths[-1:])
             weight_map.update(dict.fromkeys(tensors, len(paths) - 1))
             num_bytes += sum(tensor.nbytes for tensor in tensors.values())
             del tensors  # before the next file is read
@@ -351,5 +344,5 @@ __all__ = [
     "PublishedConfig",
     "convert_checkpoint",
     "describe_published",
-    "load_published_processor",
+    "translate_config_dict",
 ]

@@ -1,8 +1,4 @@
-"""The `videorefer` command: reads the command line, runs a command, and turns errors into one clear line.
-
-Only the standard library is imported here and in the files that declare flags; torch and transformers are imported
-when a command runs.
-"""
+"""The `videorefer` command: reads the command line, runs a command, and turns errors into one clear line."""
 
 import argparse
 import os
@@ -61,14 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         went away.
     """
     arguments = _attach_negative_values(list(sys.argv[1:] if arguments is None else arguments))
-    name = "videorefer"
     try:
         args = build_parser().parse_args(arguments)
-        name = f"videorefer {args.command}"
         args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{name}: interrupted\n")
+        sys.stderr.write("\nvideorefer: interrupted\n")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The interpreter flushes once more at its end; that must not fail again.
@@ -77,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         if "--debug" in arguments:
             raise
-        sys.stderr.write(f"{name}: error: {_one_line(error)}\n")
+        sys.stderr.write(f"videorefer: error: {_one_line(error)}\n")
         return EXIT_USAGE
     return EXIT_OK
 

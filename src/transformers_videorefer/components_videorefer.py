@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers.modeling_utils import load_state_dict
 from transformers.utils import cached_file
+from transformers.utils.hub import EntryNotFoundError, LocalEntryNotFoundError, is_offline_mode
 
 
 # Arguments that say where on the Hub a file lies; everything else belongs to the model or the processor.
@@ -23,6 +24,7 @@ HUB_ARGUMENTS = (
     "subfolder",
     "token",
 )
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # Files that hold a whole model, in the order of preference; an index names the shards.
 WEIGHT_FILES = (
     "model.safetensors",
@@ -51,12 +53,36 @@ def find_file(source: str | os.PathLike, filename: str, **hub_kwargs: Any) -> st
         hub_kwargs: Where on the Hub to look, see `HUB_ARGUMENTS`.
 
     Returns:
-        `str` or `None`: Path of the file; `None` if there is none, or the Hub cannot be reached.
+        `str` or `None`: Path of the file; `None` if `source` has no such file or can be no Hub id, and for files that
+        are not in the cache while offline mode or `local_files_only` forbids to ask the Hub.
+
+    Raises:
+        OSError: If the Hub cannot be reached or refuses access, so that nobody knows whether there is such a file.
     """
+    if os.path.isdir(source):
+        file = os.path.join(source, hub_kwargs.get("subfolder") or "", filename)
+        return file if os.path.isfile(file) else None
+    if not HUB_ID.fullmatch(os.fspath(source)):
+        return None
     try:
         return cached_file(source, filename, **hub_kwargs)
-    except (OSError, ValueError):  # ValueError: neither a folder nor a possible Hub id
-        return None
+    except OSError as error:
+        is_offline = is_offline_mode() or hub_kwargs.get("local_files_only", False)
+        if _says_that_there_is_none(error, is_offline):
+            return None
+        reason = " ".join(str(error).split())
+        raise OSError(f"`{filename}` of `{source}` cannot be looked up: {reason}") from error
+
+
+def _says_that_there_is_none(error: OSError, is_offline: bool) -> bool:
+    """Tell a missing file from a Hub that gave no answer."""
+    cause = error.__cause__
+    if isinstance(cause, LocalEntryNotFoundError):
+        return is_offline  # else the library fell back to its cache because the Hub gave no answer
+    if cause is None:
+        # What the library raises once the Hub has said that there is no such file; errors of the system have a number.
+        return type(error) is OSError and error.errno is None
+    return isinstance(cause, EntryNotFoundError)
 
 
 def published_key_mapping(connector_depth: int) -> dict[str, str]:

@@ -1,8 +1,14 @@
 """Configuration of the VideoRefer model."""
 
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+
+from .components_videorefer import hub_arguments
 
 
 @strict
@@ -86,6 +92,34 @@ class VideoReferConfig(PreTrainedConfig):
     image_token_id: int = 151648
     region_token_id: int = 151646
     tie_word_embeddings: bool = False
+
+    # Set by the package, which knows the published layouts; code on the Hub reads our layout only.
+    published_translator: ClassVar[Callable[..., dict[str, Any]] | None] = None
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the fields of a configuration, see `PreTrainedConfig.get_config_dict`.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder, Hub id or file. With the package imported
+                also one in a published layout, which is translated.
+            kwargs: Arguments of the library, and `vision_tower` (`str` or `os.PathLike`, *optional*): folder or Hub
+                id of the SigLIP checkpoint of a published one.
+
+        Returns:
+            `tuple[dict, dict]`: The fields, and the keywords that are no arguments of the library.
+
+        Raises:
+            OSError: If the file cannot be found, or not be translated.
+        """
+        config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if cls.published_translator is not None:
+            config_dict = cls.published_translator(
+                config_dict, pretrained_model_name_or_path, kwargs.get("vision_tower"), **hub_arguments(kwargs)
+            )
+        return config_dict, unused
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -54,17 +54,16 @@ class ContainerReader(VideoReader):
     backend = "pyav"
     num_decoded_frames = 0
 
-    def __init__(self, source: str | BinaryIO, name: str, *, edit_list: str = "apply", num_threads: int = 1):
+    def __init__(self, source: str | BinaryIO, name: str, *, edit_list: str = "apply"):
         if av is None:
             raise ImportError(f"Reading {name} needs PyAV. Install it with `pip install av`.")
         if edit_list not in EDIT_LIST_MODES:
             raise ValueError(f"`edit_list` is {edit_list!r} ({name}). Pass one of {', '.join(EDIT_LIST_MODES)}.")
         self.name = name
-        self._source, self._edit_list, self._num_threads = source, edit_list, num_threads
+        self._source, self._edit_list = source, edit_list
         self._is_address = isinstance(source, str) and source.startswith(("http://", "https://"))
         self._container: Any = None
         self._packets: Any = None
-        self._sizes: dict[int, tuple[int, int]] = {}
         self._extent = self._measure()
         self._open()
         try:
@@ -99,7 +98,8 @@ class ContainerReader(VideoReader):
             raise self._explain_open_error(error) from error
         self._stream = self._choose_stream()
         self._codec = self._stream.codec_context
-        self._codec.thread_count = self._num_threads
+        # Loader workers run side by side; threads of a decoder would only compete with them.
+        self._codec.thread_count = 1
         self._packets = self._container.demux(self._stream)
         # Number of the packet that comes next; `None` when it is not known.
         self._position: int | None = 0
@@ -208,12 +208,6 @@ class ContainerReader(VideoReader):
         """`float`, *optional*: Length of the video in seconds."""
         return super().duration_seconds if None in self._times else self._duration
 
-    def frame_size(self, index: int) -> tuple[int, int]:
-        """Height and width of a frame in pixels after rotation; decodes the frame unless `read` gave it before."""
-        if index not in self._sizes:
-            next(self.read([index]))
-        return self._sizes[index]
-
     def _read(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         if self._container is None:
             raise ValueError(f"{self.name} is closed. Open it again to read frames.")
@@ -274,7 +268,7 @@ class ContainerReader(VideoReader):
                     raise _PictureMissingError("the decoder left it out")
                 if frame.is_corrupt and not is_thorough:
                     raise _PictureMissingError("the decoder doubts the picture")
-                yield self._to_rgb(frame, frames[0])
+                yield _to_rgb(frame)
         if frames:
             raise _PictureMissingError("the decoder left it out")
 
@@ -338,23 +332,24 @@ class ContainerReader(VideoReader):
         waiting = deque(wanted)
         for number, frame in enumerate(self._decode_all() if wanted else ()):
             if number == waiting[0]:
-                yield waiting.popleft(), self._to_rgb(frame, number)
+                yield waiting.popleft(), _to_rgb(frame)
             if not waiting:
                 return
         if waiting:
             raise OSError(f"Frame {waiting[0]} of {self.name} is missing. Was the file changed while it was read?")
 
-    def _to_rgb(self, frame: Any, index: int) -> np.ndarray:
-        """Convert a decoded frame to upright RGB and note its size."""
-        picture = frame.to_ndarray(format="rgb24")
-        matrix = display_matrix(frame)
-        if matrix is not None:
-            picture = turn_upright(picture, matrix)
-        self._sizes[index] = (picture.shape[0], picture.shape[1])
-        return picture
+
+def _to_rgb(frame: Any) -> np.ndarray:
+    """Convert a decoded frame to upright RGB."""
+    picture = frame.to_ndarray(format="rgb24")
+    matrix = display_matrix(frame)
+    return picture if matrix is None else turn_upright(picture, matrix)
 
 
 def _prepend(packet: Any, packets: Iterator[Any]) -> Iterator[Any]:
     """Put back a packet that was read to see where a seek landed."""
     yield packet
     yield from packets
+
+
+__all__ = ["EDIT_LIST_MODES", "ContainerReader"]

@@ -9,12 +9,12 @@ import numpy as np
 from .media_items_videorefer import (
     MARKS,
     MARKS_PATTERN,
-    VIDEO_OPTIONS,
     SampleMedia,
     VideoItem,
     find_marks,
     group_by_sample,
 )
+from .video_options_videorefer import VIDEO_OPTIONS
 
 
 _PAYLOAD_KEYS = {"video": ("video", "url", "path"), "image": ("image", "url", "path", "base64")}

@@ -53,3 +53,6 @@ def turn_upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     if is_sideways:
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+__all__ = ["display_matrix", "turn_upright"]

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, NamedTuple
 from .packet_index_videorefer import PacketInfo
 
 
-HEAD_SIZE = 4096
+STRUCTURE_HEAD_SIZE = 4096
 MATROSKA_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -35,7 +35,7 @@ def measure_file(file: BinaryIO) -> FileExtent:
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    head = file.read(HEAD_SIZE)
+    head = file.read(STRUCTURE_HEAD_SIZE)
     announced = 0
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         announced = _end_of_boxes(file, size)
@@ -96,3 +96,6 @@ def count_promised_frames(container: Any, stream: Any, packets: list[PacketInfo]
     num_missing = round((container.duration / 1e6 - end) * rate)
     # A fragmented MP4 file has no duration of its own: what is given then is that of the fragments that are there.
     return len(packets) + num_missing if num_missing > 0 or "matroska" in container.format.name else 0
+
+
+__all__ = ["FileExtent", "count_promised_frames", "measure_file"]

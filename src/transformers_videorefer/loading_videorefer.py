@@ -220,8 +220,13 @@ class VideoReferLoadingMixin:
 
 def _explain_components_only(source: str | os.PathLike, error: OSError, hub_kwargs: Mapping[str, Any]) -> None:
     """Raise a better error if a checkpoint could not be loaded because it holds components only."""
-    files = component_files(source, **hub_kwargs)
-    if files and not any(find_file(source, name, **hub_kwargs) for name in WEIGHT_FILES):
+    try:
+        files = component_files(source, **hub_kwargs)
+        has_weights = any(find_file(source, name, **hub_kwargs) for name in WEIGHT_FILES)
+    except OSError as lookup_error:
+        logger.debug("Cannot tell whether `%s` holds components only: %s", source, lookup_error)
+        return
+    if files and not has_weights:
         raise OSError(
             f"`{source}` holds no whole model but only {files}. Load the model these belong to with "
             f"`from_pretrained`, then call `model.load_component({os.fspath(source)!r})`."

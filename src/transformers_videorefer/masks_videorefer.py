@@ -378,3 +378,15 @@ def shorten(value: Any) -> str:
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+__all__ = [
+    "decode_rle",
+    "draw_scribble",
+    "fill_box",
+    "fill_polygons",
+    "read_mask",
+    "rle_is_empty",
+    "rle_runs",
+    "shorten",
+]

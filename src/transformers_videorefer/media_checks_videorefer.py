@@ -209,6 +209,25 @@ def check_placeholders(
             )
 
 
+def share_video(output: BaseModelOutputWithPooling, num_videos: int) -> BaseModelOutputWithPooling:
+    """Let the features of one video stand for all videos of a batch, as when many questions ask about one clip.
+
+    Args:
+        output (`BaseModelOutputWithPooling`): Output of `get_video_features`.
+        num_videos (`int`): Videos that the batch refers to.
+
+    Returns:
+        `BaseModelOutputWithPooling`: The same output, or one whose tensors are expanded views of it.
+    """
+    if len(output.pooler_output) != 1 or num_videos < 2 or not isinstance(output.pooler_output, torch.Tensor):
+        return output
+    patches = output.last_hidden_state
+    return BaseModelOutputWithPooling(
+        pooler_output=output.pooler_output.expand(num_videos, -1, -1),
+        last_hidden_state=None if patches is None else patches.expand(num_videos, -1, -1, -1),
+    )
+
+
 def split_by_sample(
     outputs: dict[str, BaseModelOutputWithPooling],
     input_ids: torch.Tensor,

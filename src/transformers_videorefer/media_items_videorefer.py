@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from .picture_reader_videorefer import has_picture_signature, is_picture_file_name
-from .video_processing_videorefer import spread_option
+from .picture_reader_videorefer import is_frame
+from .video_options_videorefer import spread_option
 
 
 MARKS = {"video": "<video>", "image": "<image>", "region": "<region>"}
 MARKS_PATTERN = re.compile("|".join(f"(?P<{kind}>{re.escape(mark)})" for kind, mark in MARKS.items()))
 
-VIDEO_OPTIONS = ("edit_list", "start_seconds", "end_seconds", "fps")
 # Axes of an array that holds several videos or images.
 _STACK_AXES = {"video": 5, "image": 4}
 
@@ -74,15 +72,8 @@ def _is_video(value: Any) -> bool:
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return value.ndim == 4
     if isinstance(value, (list, tuple)):
-        return len(value) > 0 and all(_is_frame(frame) for frame in value)
+        return len(value) > 0 and all(is_frame(frame) for frame in value)
     return _is_file(value)
-
-
-def _is_frame(value: Any) -> bool:
-    """Whether a member of a list is one frame of a video, and not a video of its own."""
-    if isinstance(value, bytes):
-        return has_picture_signature(value[:16]) and not value.startswith(b"GIF8")
-    return _is_picture(value) or is_picture_file_name(value)
 
 
 def _is_list(value: Any) -> bool:
@@ -90,12 +81,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object)
 
 
-def _is_picture(value: Any) -> bool:
-    return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim in (2, 3))
-
-
 def _is_image(value: Any) -> bool:
-    return _is_picture(value) or _is_file(value)
+    return is_frame(value) or _is_file(value)
 
 
 _IS_ITEM: dict[str, Callable[[Any], bool]] = {
@@ -284,7 +271,7 @@ def with_video_options(media: Sequence[SampleMedia], options: Mapping[str, Any])
 
     Args:
         media (`Sequence[SampleMedia]`): Media of each sample.
-        options (`Mapping[str, Any]`): For each of `VIDEO_OPTIONS` one value, or a list with one per video of the batch.
+        options (`Mapping[str, Any]`): For each option one value, or a list with one per video of the batch.
 
     Returns:
         `list[SampleMedia]`: The same, with complete options.
@@ -337,7 +324,6 @@ def expand_marks(text: str, marks: Sequence[re.Match], counts: Sequence[int]) ->
 __all__ = [
     "MARKS",
     "MARKS_PATTERN",
-    "VIDEO_OPTIONS",
     "SampleMedia",
     "VideoItem",
     "check_counts",

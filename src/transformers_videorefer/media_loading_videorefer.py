@@ -19,12 +19,14 @@ from .reader_base_videorefer import VideoReader
 from .regions_videorefer import (
     Region,
     RegionFrame,
+    check_empty_masks,
     frame_to_grid,
     no_mask_left_message,
     parse_region,
     select_frames,
 )
-from .video_processing_videorefer import VideoReferVideoProcessor, describe_video
+from .video_options_videorefer import check_scene_lengths, describe_video
+from .video_processing_videorefer import VideoReferVideoProcessor
 from .video_reader_videorefer import open_video, source_key
 
 
@@ -58,6 +60,9 @@ class MediaOptions:
     do_sample_frames: bool = True
     video_metadata: Sequence[Mapping[str, Any] | None] | None = None
     resize_backend: str | None = None
+
+    def __post_init__(self) -> None:
+        check_empty_masks(self.empty_masks)
 
 
 @dataclass
@@ -194,7 +199,7 @@ class MediaLoader:
             ]
             for sample, media in enumerate(samples)
         ]
-        _check_scene_lengths([len(clip.scene) for row in clips for clip in row], self._options.min_scene_frames)
+        check_scene_lengths([len(clip.scene) for row in clips for clip in row], self._options.min_scene_frames)
         return clips
 
     def _open_clip(self, item: VideoItem, given: dict[str, Any], stack: ExitStack, where: str) -> _Clip:
@@ -212,18 +217,14 @@ class MediaLoader:
                 f"`fps` is {fps:g}, but {reader.name} has its own {reader.fps:g} frames per second and is sampled evenly "
                 "as always. It is needed for folders and lists of pictures only; see `num_frames`."
             )
-        if self._options.do_sample_frames:
-            own = VideoMetadata(total_num_frames=reader.num_frames, fps=reader.fps)
-            scene = self._video_processor.sample_frames(
-                own, num_frames=self._options.num_frames, start_seconds=start, end_seconds=end
-            ).tolist()
-        elif start is None and end is None:
-            scene = list(range(reader.num_frames))
-        else:
-            raise ValueError(
-                f"{where}: `start_seconds` and `end_seconds` choose what is sampled, but `do_sample_frames` is "
-                "False. Drop one of the two."
-            )
+        scene = self._video_processor.choose_scene_frames(
+            reader,
+            num_frames=self._options.num_frames,
+            do_sample_frames=self._options.do_sample_frames,
+            start_seconds=start,
+            end_seconds=end,
+            where=where,
+        )
         metadata = describe_video(reader, given)
         numbers = metadata.frames_indices
         if numbers is None:
@@ -299,20 +300,6 @@ def _note_wanted_frames(clips: Sequence[_Clip], media: SampleMedia, plans: Itera
                 clips[nth].to_position(frame_index, f"{plan.where}, frame {frame_index}")
                 for frame_index, _ in plan.entries
             )
-
-
-def _check_scene_lengths(lengths: Sequence[int], least: int) -> None:
-    """Refuse videos that cannot share a batch; only those taken as they are can differ or be too short."""
-    if len(set(lengths)) > 1:
-        raise ValueError(
-            f"Videos of {', '.join(map(str, lengths))} frames cannot share a batch with `do_sample_frames=False`. "
-            "Pass the same number of frames for each, or let the processor sample."
-        )
-    if lengths and lengths[0] < least:
-        raise ValueError(
-            f"With `do_sample_frames=False` a video needs at least {least} frames, got {lengths[0]}. Let the processor "
-            "sample, or pass a single picture as an image."
-        )
 
 
 def _times_of_source(metadata: VideoMetadata, where: str) -> Callable[[], np.ndarray]:

@@ -26,6 +26,7 @@ from .media_checks_videorefer import (
     check_region_inputs,
     check_sample_counts_given,
     resolve_region_frames,
+    share_video,
     split_by_sample,
 )
 from .region_encoder_videorefer import VideoReferRegionEncoder
@@ -265,9 +266,9 @@ class VideoReferModel(VideoReferPreTrainedModel):
             ValueError: If counts, indices or shapes do not fit together.
         """
         given = dict(mm_encoder_outputs or {})
-        if pixel_values_videos is not None:
+        if given.get("video") is None and pixel_values_videos is not None:
             given["video"] = self.get_video_features(pixel_values_videos, return_dict=True)
-        if pixel_values is not None:
+        if given.get("image") is None and pixel_values is not None:
             given["image"] = self.get_image_features(pixel_values, return_dict=True)
         patches = []  # patch features of all frames of the batch: videos, images, extra frames
         num_frames_per_video = 0
@@ -315,11 +316,11 @@ class VideoReferModel(VideoReferPreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         **region_inputs: torch.Tensor | None,
     ) -> dict[str, BaseModelOutputWithPooling]:
-        """Encode whatever a batch holds that `mm_encoder_outputs` does not hold yet.
+        """Encode whatever a batch holds that `mm_encoder_outputs` does not hold yet; what it holds goes first.
 
         Args:
             mm_encoder_outputs (`dict[str, BaseModelOutputWithPooling]`, *optional*): What is encoded already, under
-                `"video"`, `"image"` and `"region"`. Not changed.
+                `"video"`, `"image"` and `"region"`. Not changed. One video may stand for all videos of the batch.
             sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): See [`VideoReferModel.forward`].
             pixel_values_videos (`torch.Tensor`, *optional*): See [`VideoReferModel.forward`].
             pixel_values (`torch.Tensor`, *optional*): See [`VideoReferModel.forward`].
@@ -330,21 +331,17 @@ class VideoReferModel(VideoReferPreTrainedModel):
             the batch has them.
 
         Raises:
-            ValueError: If pixels and encoder outputs are given for the same kind, or region inputs are incomplete.
+            ValueError: If region inputs are incomplete or do not fit.
         """
         outputs = {name: output for name, output in (mm_encoder_outputs or {}).items() if output is not None}
         region_inputs = {name: value for name, value in region_inputs.items() if value is not None}
-        pixels = {"video": pixel_values_videos, "image": pixel_values, "region": region_inputs or None}
-        for name, value in pixels.items():
-            if value is not None and name in outputs:
-                raise ValueError(
-                    f'Both inputs and `mm_encoder_outputs["{name}"]` are given for {name}s. Pass only one of them.'
-                )
-        if pixel_values_videos is not None:
+        if "video" not in outputs and pixel_values_videos is not None:
             outputs["video"] = self.get_video_features(pixel_values_videos, return_dict=True)
-        if pixel_values is not None:
+        elif "video" in outputs and sample_counts is not None:
+            outputs["video"] = share_video(outputs["video"], int(sample_counts[:, 0].sum()))
+        if "image" not in outputs and pixel_values is not None:
             outputs["image"] = self.get_image_features(pixel_values, return_dict=True)
-        if region_inputs:
+        if "region" not in outputs and region_inputs:
             missing = sorted(set(REGION_INPUTS) - set(region_inputs))
             if missing:
                 raise ValueError(
@@ -446,8 +443,9 @@ class VideoReferModel(VideoReferPreTrainedModel):
             sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and
                 regions of each sample. May be left out for one sample, or when there are no regions.
             mm_encoder_outputs (`dict[str, BaseModelOutputWithPooling]`, *optional*): Outputs of `get_video_features`,
-                `get_image_features` and `get_region_features` under `"video"`, `"image"` and `"region"`, in place of
-                their inputs. Regions may also be given as `region_*` inputs beside encoded videos or images.
+                `get_image_features` and `get_region_features` under `"video"`, `"image"` and `"region"`. They go before
+                the inputs of the same kind, which may be left out. Regions may be given as `region_*` inputs beside
+                encoded videos or images. Features of one video may stand for every video of the batch.
             num_prompt_tokens (`int`, *optional*): Only the first so many ids can be placeholders; what follows was
                 generated. Set by `generate`.
             use_cache (`bool`, *optional*): Whether to return `past_key_values`.
@@ -479,14 +477,16 @@ class VideoReferModel(VideoReferPreTrainedModel):
         tokens: dict[str, torch.Tensor] = {}
         if input_ids is not None:
             # With a cache and no media this is a decoding step: a placeholder id here was generated or proposed.
-            is_decoding = past_key_values is not None and past_key_values.get_seq_length() > 0 and not outputs
-            if num_prompt_tokens is None and is_decoding:
-                num_prompt_tokens = 0
+            # (One token needs no look at the length, which a static cache keeps as a tensor: the step compiles whole.)
+            if num_prompt_tokens is None and not outputs and past_key_values is not None:
+                if input_ids.shape[1] == 1 or past_key_values.get_seq_length() > 0:
+                    num_prompt_tokens = 0
             inputs_embeds, tokens = self._fill_placeholders(input_ids, outputs, sample_counts, num_prompt_tokens)
         elif outputs:
             raise ValueError(
                 f"`inputs_embeds` came with {sorted(outputs)} features, but their placeholders can only be found in "
-                "`input_ids`. Pass `input_ids`, or embeddings with the features filled in and no media inputs."
+                "`input_ids`. Pass `input_ids` in place of `inputs_embeds`, or embeddings that hold the features "
+                "already and no media inputs."
             )
         language_outputs = self.language_model(
             attention_mask=attention_mask,

@@ -261,3 +261,6 @@ def _sei_number(payload: bytes, place: int) -> tuple[int, int]:
         if payload[place - 1] != 0xFF:
             break
     return number, place
+
+
+__all__ = ["PacketIndex", "PacketInfo", "index_packets", "inspect_key_frame", "list_packets"]

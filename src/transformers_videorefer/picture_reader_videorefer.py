@@ -15,6 +15,8 @@ from .reader_base_videorefer import VideoReader
 
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+# Bytes at the start of a file that `has_picture_signature` looks at.
+SIGNATURE_SIZE = 16
 
 
 def is_picture_file_name(source: Any) -> bool:
@@ -27,6 +29,15 @@ def has_picture_signature(head: bytes) -> bool:
     return head.startswith((b"GIF8", b"\x89PNG\r\n", b"\xff\xd8\xff")) or (
         head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     )
+
+
+def is_frame(item: Any) -> bool:
+    """Whether a member of a list is a single frame of a video, and not a video of its own."""
+    if isinstance(item, (np.ndarray, torch.Tensor)):
+        return item.ndim in (2, 3)
+    if isinstance(item, bytes):
+        return has_picture_signature(item[:SIGNATURE_SIZE]) and not item.startswith(b"GIF8")
+    return isinstance(item, Image.Image) or is_picture_file_name(item)
 
 
 def to_rgb_array(picture: Image.Image) -> np.ndarray:
@@ -93,19 +104,10 @@ class PictureListReader(VideoReader):
             raise ValueError(f"{name} has no frames. Pass at least one picture.")
         self.name, self.fps, self.num_frames = name, fps, len(pictures)
         self._pictures = pictures
-        self._sizes: dict[int, tuple[int, int]] = {}
-
-    def frame_size(self, index: int) -> tuple[int, int]:
-        """Height and width of a frame in pixels; see the base class."""
-        if index not in self._sizes:
-            next(self.read([index]))
-        return self._sizes[index]
 
     def _read(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         for index in wanted:
-            picture = load_picture(self._pictures[index], f"frame {index} of {self.name}")
-            self._sizes[index] = (picture.shape[0], picture.shape[1])
-            yield index, picture
+            yield index, load_picture(self._pictures[index], f"frame {index} of {self.name}")
 
 
 class FolderReader(PictureListReader):
@@ -151,11 +153,6 @@ class ArrayReader(VideoReader):
             raise ValueError(f"{name} has no frames. Pass at least one.")
         self.name, self.fps, self.num_frames = name, fps, len(array)
         self._frames = array
-
-    def frame_size(self, index: int) -> tuple[int, int]:
-        """Height and width of a frame in pixels; see the base class."""
-        self.check_index(index)
-        return self._frames.shape[1], self._frames.shape[2]
 
     def _read(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         for index in wanted:
@@ -203,12 +200,6 @@ class AnimationReader(VideoReader):
             self._shown_seconds = np.asarray(milliseconds, dtype=np.float64) / 1000
         return self._shown_seconds
 
-    def frame_size(self, index: int) -> tuple[int, int]:
-        """Height and width of a frame in pixels; see the base class."""
-        self.check_index(index)
-        picture = self._load(index)
-        return picture.shape[0], picture.shape[1]
-
     def _load(self, index: int) -> np.ndarray:
         """Decode one frame."""
         try:
@@ -223,3 +214,17 @@ class AnimationReader(VideoReader):
     def _read(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         for index in wanted:
             yield index, self._load(index)
+
+
+__all__ = [
+    "SIGNATURE_SIZE",
+    "AnimationReader",
+    "ArrayReader",
+    "FolderReader",
+    "PictureListReader",
+    "has_picture_signature",
+    "is_frame",
+    "is_picture_file_name",
+    "load_picture",
+    "to_rgb_array",
+]

@@ -15,7 +15,6 @@ from .conversation_videorefer import CHAT_TEMPLATE
 from .loading_videorefer import add_mark_tokens
 from .media_items_videorefer import (
     MARKS,
-    VIDEO_OPTIONS,
     SampleMedia,
     check_counts,
     expand_marks,
@@ -30,10 +29,10 @@ from .processor_options_videorefer import (
     as_python,
     check_call_settings,
     check_keywords,
-    flatten_metadata,
-    whole_number,
 )
+from .region_values_videorefer import parse_whole
 from .saving_videorefer import VideoReferProcessorFilesMixin
+from .video_options_videorefer import VIDEO_OPTIONS, flatten_metadata
 
 
 _UNSET = object()  # `None` is a meaningful value of `num_region_frames`
@@ -87,13 +86,15 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
         ):
             if part is None:
                 raise ValueError(f"`{name}` is missing. Pass image processor, tokenizer and video processor.")
-        self.connector_downsample = [whole_number("connector_downsample", side, 1) for side in connector_downsample]
-        self.num_region_tokens = whole_number("num_region_tokens", num_region_tokens, 1)
+        self.connector_downsample = [
+            parse_whole(side, "connector_downsample", least=1) for side in connector_downsample
+        ]
+        self.num_region_tokens = parse_whole(num_region_tokens, "num_region_tokens", least=1)
         self.num_region_frames = num_region_frames
         if num_region_frames is not None:
-            self.num_region_frames = whole_number("num_region_frames", num_region_frames, 1)
-        self.num_image_frames = whole_number("num_image_frames", num_image_frames, self.min_scene_frames)
-        self.patch_size = whole_number("patch_size", patch_size, 1)
+            self.num_region_frames = parse_whole(num_region_frames, "num_region_frames", least=1)
+        self.num_image_frames = parse_whole(num_image_frames, "num_image_frames", least=self.min_scene_frames)
+        self.patch_size = parse_whole(patch_size, "patch_size", least=1)
         if not isinstance(image_processor, SiglipImageProcessorPil):
             image_processor = SiglipImageProcessorPil.from_dict(image_processor.to_dict())
         super().__init__(
@@ -272,13 +273,13 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
             merged, has_videos=any(one.videos for one in media), has_images=any(one.images for one in media)
         )
         if num_region_frames is not None:
-            num_region_frames = whole_number("num_region_frames", num_region_frames, 1)
+            num_region_frames = parse_whole(num_region_frames, "num_region_frames", least=1)
         options = MediaOptions(
-            num_frames=whole_number(
-                "num_frames", given.get("num_frames", self.video_processor.num_frames), self.min_scene_frames
+            num_frames=parse_whole(
+                given.get("num_frames", self.video_processor.num_frames), "num_frames", least=self.min_scene_frames
             ),
             num_region_frames=num_region_frames,
-            num_region_tokens=whole_number("num_region_tokens", num_region_tokens, 1),
+            num_region_tokens=parse_whole(num_region_tokens, "num_region_tokens", least=1),
             empty_masks=empty_masks,
             grid_size=self.grid_size,
             min_scene_frames=self.min_scene_frames,

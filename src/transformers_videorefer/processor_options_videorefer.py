@@ -1,14 +1,13 @@
 """Keywords of the processor: which there are, which may change from call to call, and what misspelt ones were meant."""
 
 import difflib
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, TextKwargs
 
-from .media_items_videorefer import VIDEO_OPTIONS
+from .video_options_videorefer import VIDEO_OPTIONS
 from .video_processing_videorefer import VideoReferVideoProcessorKwargs
 
 
@@ -101,32 +100,6 @@ def check_call_settings(merged: Mapping[str, Mapping[str, Any]], *, has_videos: 
             )
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """Read a whole number of Python, numpy or torch.
-
-    Args:
-        name (`str`): Name of the argument, for errors.
-        value (`Any`): The number.
-        least (`int`): Smallest value.
-
-    Returns:
-        `int`: The number.
-
-    Raises:
-        TypeError: If it is no whole number.
-        ValueError: If it is too small.
-    """
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError("a truth value is no number")
-        number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"`{name}` must be a whole number of at least {least}, got {value!r}.") from error
-    if number < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}, got {number}.")
-    return number
-
-
 def as_python(value: Any) -> Any:
     """Turn a numpy scalar into the Python number that the library's checks accept.
 
@@ -139,25 +112,6 @@ def as_python(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def flatten_metadata(metadata: Any) -> list[Any] | None:
-    """Bring `video_metadata` into one entry per video.
-
-    Args:
-        metadata (`Any`): One description, a list of them, or one list per sample; `None` for none.
-
-    Returns:
-        `list`, *optional*: One entry per video.
-    """
-    if metadata is None:
-        return None
-    if not isinstance(metadata, (list, tuple)):
-        return [metadata]
-    flat: list[Any] = []
-    for entry in metadata:
-        flat.extend(entry if isinstance(entry, Sequence) else [entry])
-    return flat
-
-
 __all__ = [
     "LIBRARY_KEYWORDS",
     "VideoReferProcessorKwargs",
@@ -165,6 +119,4 @@ __all__ = [
     "check_call_settings",
     "check_keywords",
     "check_near_misses",
-    "flatten_metadata",
-    "whole_number",
 ]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
-from transformers import PreTrainedConfig, Qwen2Config, SiglipVisionConfig
+from transformers import Qwen2Config, SiglipVisionConfig
 
 from .components_videorefer import WEIGHT_FILES, find_file, published_key_mapping
 from .configuration_videorefer import VideoReferConfig
@@ -109,7 +109,13 @@ class VisionTower:
         Raises:
             OSError: If the checkpoint of the tower cannot be reached or lacks one of them.
         """
-        files = [] if self.source is None else weight_files(self.source, **self.hub_kwargs)
+        try:
+            files = [] if self.source is None else weight_files(self.source, **self.hub_kwargs)
+        except OSError as error:
+            raise OSError(
+                f"The checkpoint has no weights of its vision tower `{self.name}`, and `{self.source}` cannot be read: "
+                f"{error} Pass `vision_tower=` with a folder or Hub id of the tower."
+            ) from error
         wanted, tensors = set(names), {}
         for file in files:
             for key, tensor in iterate_tensors(file):
@@ -158,14 +164,20 @@ def find_tower(
     # says as well: of the published towers only the local cache is asked.
     is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", wanted) is not None
     lookup = {**hub_kwargs, "local_files_only": True} if known and wanted.startswith("google/") else hub_kwargs
-    if is_hub_id and find_file(wanted, "config.json", **lookup):
+    lookup_error: OSError | None = None
+    try:
+        is_on_hub = is_hub_id and find_file(wanted, "config.json", **lookup) is not None
+    except OSError as error:
+        is_on_hub, lookup_error = False, error
+    if is_on_hub:
         return VisionTower(wanted, _read_tower_config(wanted, **lookup), wanted, hub_kwargs)
     if known is None:
+        reason = "" if lookup_error is None else f" ({lookup_error})"
         raise OSError(
             f"The vision tower `{wanted}` of `{checkpoint}` was found neither as a folder"
-            f"{'' if vision_tower is not None else ', nor beside the checkpoint'}, nor on the Hub. Pass "
+            f"{'' if vision_tower is not None else ', nor beside the checkpoint'}, nor on the Hub{reason}. Pass "
             "`vision_tower=` with a folder or Hub id of the tower."
-        )
+        ) from lookup_error
     source = wanted if is_hub_id else None
     return VisionTower(wanted, SiglipVisionConfig(**known), source, hub_kwargs, is_from_table=True)
 
@@ -174,7 +186,7 @@ def _read_tower_config(source: str, **hub_kwargs: Any) -> SiglipVisionConfig:
     file = find_file(source, "config.json", **hub_kwargs)
     if file is None:
         raise OSError(f"The vision tower `{source}` has no config.json. Pass `vision_tower=` with another one.")
-    content = json.loads(Path(file).read_text(encoding="utf-8"))
+    content = _parse_json(file)
     if content.get("model_type") not in ("siglip", "siglip_vision_model"):
         raise OSError(
             f"The vision tower `{source}` is of type `{content.get('model_type')}`, but only SigLIP towers are "
@@ -215,13 +227,20 @@ def placeholder_ids(checkpoint: str | os.PathLike, **hub_kwargs: Any) -> dict[st
 
 def _read_json(source: str | os.PathLike, filename: str, **hub_kwargs: Any) -> dict[str, Any]:
     file = find_file(source, filename, **hub_kwargs)
-    return {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+    return {} if file is None else _parse_json(file)
+
+
+def _parse_json(file: str | os.PathLike) -> dict[str, Any]:
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:  # broken JSON, or bytes that are no text
+        raise OSError(f"`{file}` is not valid JSON: {error}. Download or copy it again.") from error
 
 
 def translate_config(
     published: dict[str, Any],
     checkpoint: str | os.PathLike,
-    vision_tower: str | os.PathLike | None = None,
+    tower: Callable[[], VisionTower],
     **hub_kwargs: Any,
 ) -> dict[str, Any]:
     """Translate a published configuration.
@@ -229,7 +248,7 @@ def translate_config(
     Args:
         published (`dict[str, Any]`): Content of its `config.json`.
         checkpoint (`str` or `os.PathLike`): Folder or Hub id it comes from.
-        vision_tower (`str` or `os.PathLike`, *optional*): Folder or Hub id of the vision tower to use instead.
+        tower (`Callable[[], VisionTower]`): Looks up its vision tower.
         hub_kwargs: Where on the Hub to look.
 
     Returns:
@@ -243,10 +262,9 @@ def translate_config(
         if published.get(name) not in supported:
             raise OSError(f"`{checkpoint}` has `{name}` {published.get(name)!r}; only {supported[0]!r} is supported.")
     try:
-        tower = find_tower(published["mm_vision_tower"], checkpoint, vision_tower, **hub_kwargs)
         text_config = Qwen2Config(**{name: published[name] for name in TEXT_FIELDS if name in published})
         translated = {
-            "vision_config": tower.config.to_dict(),
+            "vision_config": tower().config.to_dict(),
             "text_config": text_config.to_dict(),
             "vision_feature_layer": published.get("mm_vision_select_layer", -2),
             "num_frames": published.get("num_frames") or 16,
@@ -270,12 +288,21 @@ def key_mapping(connector_depth: int) -> dict[str, str]:
 
 
 def read_config_dict(checkpoint: str | os.PathLike, **hub_kwargs: Any) -> dict[str, Any]:
-    """Read the `config.json` of a checkpoint; empty if there is none."""
-    try:
-        content, _ = PreTrainedConfig.get_config_dict(checkpoint, **hub_kwargs)
-    except OSError:
-        return {}
-    return content
+    """Read the `config.json` of a checkpoint; empty if there is none.
+
+    Args:
+        checkpoint (`str` or `os.PathLike`): Folder or Hub id, or the file itself.
+        hub_kwargs: Where on the Hub to look.
+
+    Returns:
+        `dict[str, Any]`: Its content.
+
+    Raises:
+        OSError: If the Hub gives no answer, or the file is no JSON.
+    """
+    if os.path.isfile(checkpoint):
+        return _parse_json(checkpoint) if os.fspath(checkpoint).endswith(".json") else {}
+    return _read_json(checkpoint, "config.json", **hub_kwargs)
 
 
 def weight_files(checkpoint: str | os.PathLike, **hub_kwargs: Any) -> list[str]:
@@ -297,7 +324,7 @@ def weight_files(checkpoint: str | os.PathLike, **hub_kwargs: Any) -> list[str]:
             continue
         if not name.endswith(".index.json"):
             return [file]
-        shards = sorted(set(json.loads(Path(file).read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted(set(_parse_json(file)["weight_map"].values()))
         paths = [find_file(checkpoint, shard, **hub_kwargs) for shard in shards]
         if None in paths:
             raise OSError(f"`{checkpoint}` lacks {[s for s, p in zip(shards, paths, strict=True) if p is None]}.")

@@ -53,17 +53,6 @@ class VideoReader(ABC):
         """`float`, *optional*: Length of the video in seconds; `None` when the frames have no time stamps."""
         return self.num_frames / self.fps if self.fps else None
 
-    @abstractmethod
-    def frame_size(self, index: int) -> tuple[int, int]:
-        """Height and width of a frame in pixels, after rotation.
-
-        Args:
-            index (`int`): Frame number.
-
-        Returns:
-            `tuple[int, int]`: Height and width.
-        """
-
     def read(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Decode frames one by one, so that the caller can drop each before the next one comes.
 
@@ -108,3 +97,6 @@ class VideoReader(ABC):
     @abstractmethod
     def _read(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the frames of a sorted list of distinct, valid numbers."""
+
+
+__all__ = ["VideoReader"]

@@ -278,3 +278,6 @@ def _masklet_entries(masks: Any, where: str) -> Sequence[Any]:
     if len(masks) == 0:
         raise ValueError(f"{where}: `masks` is empty. Pass at least one mask, or leave region and mark out.")
     return masks
+
+
+__all__ = ["FORMS", "FRAME_KEYS", "REGION_KEYS", "Region", "RegionFrame", "parse_region"]

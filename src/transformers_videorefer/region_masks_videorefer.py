@@ -21,6 +21,8 @@ MAX_PIXELS_OUTSIDE = 1
 # Polygons may leave the frame (the published masks clip them), but not by more than this many frame sides: the outline
 # is walked step by step, so that a coordinate of a million would cost gigabytes.
 MAX_SIDES_OUTSIDE = 10
+# On frames up to this many pixels a side, coordinates between 0 and 1 may well be pixels.
+TINY_FRAME_SIDE = 8
 
 
 def decode_mask(entry: RegionFrame, *, height: int, width: int, where: str) -> np.ndarray:
@@ -48,6 +50,8 @@ def decode_mask(entry: RegionFrame, *, height: int, width: int, where: str) -> n
         mask = read_mask(entry.value, label=entry.label, where=where)
         _check_mask_size(mask.shape, entry.size, (height, width), where)
         return mask
+    if entry.size is None:
+        _refuse_fractions(entry, (height, width), where)
     scale = _scale_to_frame(entry.size, (height, width), where)
     if entry.form == "box":
         corners = entry.value.reshape(2, 2) * scale
@@ -107,6 +111,24 @@ def _scale_to_frame(stated: tuple[int, int] | None, frame: tuple[int, int], wher
     if stated != (1, 1):
         _check_aspect(stated, frame, where)
     return np.array([frame[1] / stated[1], frame[0] / stated[0]])
+
+
+def _refuse_fractions(entry: RegionFrame, frame: tuple[int, int], where: str) -> None:
+    """Refuse shapes whose numbers look like shares of the frame: as pixels they would mark its first pixel only."""
+    if entry.form == "box":
+        numbers = entry.value
+    else:
+        numbers = np.concatenate(entry.value) if entry.form == "polygon" else entry.value[0].ravel()
+    if max(frame) <= TINY_FRAME_SIDE or (numbers < 0).any() or (numbers > 1).any():
+        return
+    # [0, 0, 1, 1] is the first pixel, and a single point of a scribble may be the centre of it.
+    if (numbers == np.floor(numbers)).all() or numbers.size == 2:
+        return
+    raise ValueError(
+        f"{where}: all numbers of `{entry.form}` lie between 0 and 1, which is the first pixel of a frame of height "
+        f'{frame[0]} and width {frame[1]}. If they are fractions of the frame, say so with `"size": [1, 1]`; otherwise '
+        "pass pixels."
+    )
 
 
 def _check_inside(points: np.ndarray, margin: float, frame: tuple[int, int], form: str, where: str) -> None:
@@ -173,3 +195,6 @@ def grid_mask(mask: np.ndarray, grid_size: int, *, keep_vanished: bool) -> np.nd
     column = int((columns.mean() + 0.5) * grid_size / width)
     cells[row, column] = True
     return cells
+
+
+__all__ = ["decode_mask", "grid_mask"]

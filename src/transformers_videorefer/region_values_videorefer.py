@@ -16,28 +16,34 @@ from PIL import Image
 from .masks_videorefer import shorten
 
 
-def parse_whole(value: Any, name: str, *, where: str) -> int:
+def parse_whole(value: Any, name: str, *, least: int | None = None, where: str = "") -> int:
     """Read a whole number of Python, numpy or torch; True, 3.0 and "3" are none.
 
     Args:
         value (`Any`): The number.
         name (`str`): What the error message calls it.
-        where (`str`): Start of every error message.
+        least (`int`, *optional*): Smallest value; any by default.
+        where (`str`, *optional*, defaults to `""`): Start of every error message.
 
     Returns:
         `int`: The number.
 
     Raises:
         TypeError: If it is no whole number.
+        ValueError: If it is too small.
     """
+    rule = f"{where}: " * bool(where) + f"`{name}` must be a whole number"
+    if least is not None:
+        rule += f" of at least {least}"
     try:
         if isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool"):
             raise TypeError("a truth value is no number")
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError as error:
-        raise TypeError(
-            f"{where}: `{name}` must be a whole number, got {shorten(value)}. Pass int(...) of it."
-        ) from error
+        raise TypeError(f"{rule}, got {shorten(value)}. Pass int(...) of it.") from error
+    if least is not None and number < least:
+        raise ValueError(f"{rule}, got {number}.")
+    return number
 
 
 def parse_index(value: Any, name: str, *, where: str) -> int:
@@ -269,3 +275,6 @@ def _parse_scribble(value: Any, where: str) -> tuple[np.ndarray, float]:
     if stroke_width <= 0:
         raise ValueError(f"{where}: `width` of `scribble` is {stroke_width:g} pixels. Pass a width above 0.")
     return points, stroke_width
+
+
+__all__ = ["parse_index", "parse_number", "parse_numbers", "parse_size", "parse_value", "parse_whole"]

@@ -15,24 +15,22 @@ from .region_masks_videorefer import decode_mask, grid_mask
 from .sampling_videorefer import uniform_indices
 
 
-__all__ = [
-    "EMPTY_MASKS",
-    "FORMS",
-    "Region",
-    "RegionFrame",
-    "decode_mask",
-    "frame_to_grid",
-    "grid_mask",
-    "no_mask_left_message",
-    "num_tokens",
-    "parse_region",
-    "select_frames",
-    "uniform_indices",
-]
-
 EMPTY_MASKS = ("error", "drop", "keep")
 # Times in seconds are rounded on their way through JSON and division; frames lie milliseconds apart.
 TIME_SLACK = 1e-6
+
+
+def check_empty_masks(empty_masks: str) -> None:
+    """Refuse a value of `empty_masks` that is not offered.
+
+    Args:
+        empty_masks (`str`): What was given.
+
+    Raises:
+        ValueError: If it is none of `EMPTY_MASKS`.
+    """
+    if empty_masks not in EMPTY_MASKS:
+        raise ValueError(f'`empty_masks` must be "error", "drop" or "keep", got {empty_masks!r}.')
 
 
 def num_tokens(num_frames: int, num_region_tokens: int) -> int:
@@ -82,8 +80,7 @@ def select_frames(
         ValueError: If a frame lies outside the video, the number of masks does not fit it, a mask is empty and must
             not be, no mask is left, or an option has an unknown value.
     """
-    if empty_masks not in EMPTY_MASKS:
-        raise ValueError(f'`empty_masks` must be "error", "drop" or "keep", got {empty_masks!r}.')
+    check_empty_masks(empty_masks)
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"`num_region_frames` is {max_frames}. Pass 1 or more, or None to keep all frames.")
     if region.positional and len(region.frames) != num_frames:
@@ -235,3 +232,21 @@ def frame_to_grid(
     if empty_masks == "error" and not region.from_masklet:
         raise ValueError(_empty_message(where))
     return None
+
+
+__all__ = [
+    "EMPTY_MASKS",
+    "FORMS",
+    "TIME_SLACK",
+    "Region",
+    "RegionFrame",
+    "check_empty_masks",
+    "decode_mask",
+    "frame_to_grid",
+    "grid_mask",
+    "no_mask_left_message",
+    "num_tokens",
+    "parse_region",
+    "select_frames",
+    "uniform_indices",
+]

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,26 @@ def file_times(folder: str | os.PathLike) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in Path(folder).iterdir() if file.is_file()}
 
 
+def changed_files(folder: str | os.PathLike, times: dict[str, int]) -> list[str]:
+    """Return the names of the files of a folder that changed since `file_times` gave `times`."""
+    return [name for name, time in file_times(folder).items() if times.get(name) != time]
+
+
+def give_usual_modes(files: Iterable[Path]) -> None:
+    """Give weight files the permissions of files that are opened for writing.
+
+    safetensors makes them readable by their owner alone, whatever the other files of the folder are.
+
+    Args:
+        files (`Iterable[Path]`): Files that were just written; only `.safetensors` files are changed.
+    """
+    umask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(umask)
+    for file in files:
+        if file.suffix == ".safetensors":
+            file.chmod(0o666 & ~umask)
+
+
 def push_files(
     folder: str | os.PathLike,
     files: list[str],
@@ -153,7 +173,7 @@ class PushingMixin:
     """`save_pretrained(push_to_hub=True)` and `push_to_hub`, private unless told otherwise."""
 
     def _push_changes(self, folder: str | os.PathLike, times: dict[str, int], **kwargs: Any) -> Any:
-        changed = [name for name, time in file_times(folder).items() if times.get(name) != time]
+        changed = changed_files(folder, times)
         repo_id = kwargs.pop("repo_id", Path(folder).resolve().name)
         kwargs.setdefault("commit_message", f"Upload {type(self).__name__}")
         return push_files(folder, changed, repo_id, **kwargs)
@@ -178,4 +198,14 @@ class PushingMixin:
             return self._push_changes(folder, {}, repo_id=repo_id, private=private, **push_kwargs)
 
 
-__all__ = ["AUTO_MAP", "PushingMixin", "edit_json", "file_times", "push_files", "write_card", "write_code"]
+__all__ = [
+    "AUTO_MAP",
+    "PushingMixin",
+    "changed_files",
+    "edit_json",
+    "file_times",
+    "give_usual_modes",
+    "push_files",
+    "write_card",
+    "write_code",
+]

@@ -72,3 +72,6 @@ def time_range_indices(
             "Pass a range inside the video."
         )
     return first, last
+
+
+__all__ = ["time_range_indices", "uniform_indices"]

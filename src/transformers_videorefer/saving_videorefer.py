@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +18,10 @@ from .repository_videorefer import (
     PUSH_ARGUMENTS,
     VIDEO_PROCESSOR,
     PushingMixin,
+    changed_files,
     edit_json,
     file_times,
+    give_usual_modes,
     write_card,
     write_code,
 )
@@ -68,6 +70,8 @@ class VideoReferSavingMixin(PushingMixin):
             save_original_format=False,
             **kwargs,
         )
+        if is_main_process:
+            give_usual_modes(Path(save_directory, name) for name in changed_files(save_directory, times))
         if is_main_process and not getattr(self, "_hf_peft_config_loaded", False):
             write_code(save_directory)
             write_card(save_directory, self.config.name_or_path)
@@ -96,31 +100,38 @@ class VideoReferSavingMixin(PushingMixin):
         with tempfile.TemporaryDirectory(dir=save_directory) as scratch:
             super().save_pretrained(scratch, state_dict=tensors, save_original_format=False)
             edit_json(Path(scratch, "config.json"), lambda config: config.pop("auto_map", None))
+            give_usual_modes([Path(scratch, "model.safetensors")])
             os.replace(Path(scratch, "model.safetensors"), component_path(save_directory, name))
             os.replace(Path(scratch, "config.json"), Path(save_directory, "config.json"))
 
     def _save_processor(self, save_directory: str | os.PathLike) -> None:
-        """Write the processor that belongs to the model, if it can be found; never fail."""
+        """Write the processor that belongs to the model, if it can be found."""
         if Path(save_directory, "processor_config.json").exists():
             return
-        from .processing_videorefer import VideoReferProcessor
-
-        arguments = dict(getattr(self, "_processor_arguments", {}))
         try:
-            if "text" in arguments:
-                processor = VideoReferProcessor.from_vision_text_pretrained(**arguments)
-            elif self.config.name_or_path:
-                if type(self).__module__.startswith("transformers_modules."):
-                    arguments["trust_remote_code"] = True  # it is the repository this code came from
-                processor = VideoReferProcessor.from_pretrained(self.config.name_or_path, **arguments)
-            else:
-                logger.info("No processor was saved beside the model, which was not loaded from a checkpoint.")
-                return
-            processor.save_pretrained(save_directory)
-        except (OSError, ValueError, ImportError) as error:
+            processor = self._find_processor()
+        except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
             logger.warning(
                 "No processor was saved beside the model: %s Save it with `processor.save_pretrained`.", error
             )
+            return
+        if processor is None:
+            logger.info("No processor was saved beside the model, which was not loaded from a checkpoint.")
+            return
+        processor.save_pretrained(save_directory)
+
+    def _find_processor(self) -> Any:
+        """Load the processor of the checkpoint that the model comes from, `None` if it comes from none."""
+        from .processing_videorefer import VideoReferProcessor
+
+        arguments = dict(getattr(self, "_processor_arguments", {}))
+        if "text" in arguments:
+            return VideoReferProcessor.from_vision_text_pretrained(**arguments)
+        if not self.config.name_or_path:
+            return None
+        if type(self).__module__.startswith("transformers_modules."):
+            arguments["trust_remote_code"] = True  # it is the repository this code came from
+        return VideoReferProcessor.from_pretrained(self.config.name_or_path, **arguments)
 
 
 class VideoReferProcessorFilesMixin(PushingMixin):
@@ -144,16 +155,22 @@ class VideoReferProcessorFilesMixin(PushingMixin):
 
         Raises:
             OSError: If a file cannot be found.
+            TypeError: If a keyword is unknown (for checkpoints in a published layout).
+            ValueError: If a setting is out of range.
         """
+        processor = None
         if cls.published_loader is not None:
             processor = cls.published_loader(pretrained_model_name_or_path, **kwargs)
-            if processor is not None:
-                return processor
-        if kwargs.pop("vision_tower", None) is not None:
-            logger.warning(
-                "`vision_tower` is ignored: `%s` has its own image settings.", pretrained_model_name_or_path
-            )
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if processor is None:
+            if kwargs.pop("vision_tower", None) is not None:
+                logger.warning(
+                    "`vision_tower` is ignored: `%s` has its own image settings.", pretrained_model_name_or_path
+                )
+            processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if kwargs.get("padding_side") is not None:
+            # The side in the tokenizer file of a checkpoint does not count, but that of the caller does.
+            processor.tokenizer.padding_side = kwargs["padding_side"]
+        return processor
 
     @classmethod
     def from_vision_text_pretrained(
@@ -196,6 +213,7 @@ class VideoReferProcessorFilesMixin(PushingMixin):
         image_settings: dict[str, Any],
         patch_size: int,
         num_frames: int,
+        video_settings: Mapping[str, Any] | None = None,
         **processor_kwargs: Any,
     ) -> Any:
         """Put a processor together.
@@ -205,6 +223,7 @@ class VideoReferProcessorFilesMixin(PushingMixin):
             image_settings (`dict[str, Any]`): Settings of the SigLIP image processor.
             patch_size (`int`): Pixels per side of a patch.
             num_frames (`int`): Scene frames of the model.
+            video_settings (`dict[str, Any]`, *optional*): Settings of the video processor that differ from these.
             processor_kwargs: Further settings of [`VideoReferProcessor`].
 
         Returns:
@@ -217,10 +236,11 @@ class VideoReferProcessorFilesMixin(PushingMixin):
         processor = cls(
             image_processor=SiglipImageProcessorPil(**image_settings),
             tokenizer=tokenizer,
-            video_processor=VideoReferVideoProcessor(num_frames=num_frames, **image_settings),
-            num_image_frames=num_frames,
+            video_processor=VideoReferVideoProcessor(
+                **{"num_frames": num_frames, **image_settings, **(video_settings or {})}
+            ),
             patch_size=patch_size,
-            **processor_kwargs,
+            **{"num_image_frames": num_frames, **processor_kwargs},
         )
         processor.tokenizer.chat_template = processor.chat_template
         return processor

@@ -17,12 +17,18 @@ from transformers.video_utils import VideoMetadata
 
 from .reader_base_videorefer import VideoReader
 from .sampling_videorefer import time_range_indices, uniform_indices
+from .video_options_videorefer import (
+    VIDEO_OPTIONS,
+    check_scene_lengths,
+    describe_video,
+    flatten_metadata,
+    spread_option,
+)
 from .video_reader_videorefer import list_videos, open_video, source_key
 
 
 RESIZE_BACKENDS = ("pil", "torch")
 TORCH_RESIZE_MODES = {PILImageResampling.BICUBIC: "bicubic", PILImageResampling.BILINEAR: "bilinear"}
-PER_VIDEO_OPTIONS = ("edit_list", "start_seconds", "end_seconds", "fps")
 UNSUPPORTED_OPTIONS = ("do_center_crop", "crop_size", "do_pad")
 
 
@@ -111,6 +117,42 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
         first, last = time_range_indices(metadata.total_num_frames, metadata.fps, start_seconds, end_seconds)
         return first + np.asarray(uniform_indices(last - first + 1, num_frames))
 
+    def choose_scene_frames(
+        self,
+        reader: VideoReader,
+        *,
+        num_frames: int,
+        do_sample_frames: bool,
+        start_seconds: float | None,
+        end_seconds: float | None,
+        where: str,
+    ) -> list[int]:
+        """Sample the scene frames of an open video, or take all its frames.
+
+        Args:
+            reader (`VideoReader`): The open video.
+            num_frames (`int`): Frames to sample.
+            do_sample_frames (`bool`): Whether to sample; otherwise all frames are taken.
+            start_seconds (`float`, *optional*): Start of the part that is sampled.
+            end_seconds (`float`, *optional*): End of the part that is sampled.
+            where (`str`): What errors call the video.
+
+        Returns:
+            `list[int]`: Frame numbers in rising order.
+
+        Raises:
+            ValueError: If the range holds no frame, or is given although nothing is sampled.
+        """
+        if do_sample_frames:
+            own = VideoMetadata(total_num_frames=reader.num_frames, fps=reader.fps)
+            return self.sample_frames(own, num_frames, start_seconds, end_seconds).tolist()
+        if start_seconds is not None or end_seconds is not None:
+            raise ValueError(
+                f"{where}: `start_seconds` and `end_seconds` choose what is sampled, but `do_sample_frames` is False. "
+                "Drop one of the two."
+            )
+        return list(range(reader.num_frames))
+
     def preprocess_frame(
         self,
         frame: np.ndarray,
@@ -182,14 +224,18 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
                 f"`frames` have the sizes {sizes} (height, width), but only frames of one size can be stacked. "
                 "Leave `do_resize` on."
             )
-        pixels = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).to(torch.float32, copy=True)
-        if self.do_rescale if do_rescale is None else do_rescale:
-            pixels *= self.rescale_factor if rescale_factor is None else rescale_factor
-        if self.do_normalize if do_normalize is None else do_normalize:
-            mean = torch.as_tensor(self.image_mean if image_mean is None else image_mean, dtype=pixels.dtype)
-            std = torch.as_tensor(self.image_std if image_std is None else image_std, dtype=pixels.dtype)
-            pixels = (pixels - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
-        return pixels.contiguous()
+        height, width, channels = frames[0].shape
+        pixels = torch.empty((len(frames), channels, height, width), dtype=torch.float32)
+        mean = torch.as_tensor(self.image_mean if image_mean is None else image_mean, dtype=pixels.dtype)
+        std = torch.as_tensor(self.image_std if image_std is None else image_std, dtype=pixels.dtype)
+        # Frame by frame and in place: one frame stays in the processor's cache, and there is no second big tensor.
+        for target, frame in zip(pixels, frames, strict=True):
+            np.copyto(target.numpy(), frame.transpose(2, 0, 1))
+            if self.do_rescale if do_rescale is None else do_rescale:
+                target *= self.rescale_factor if rescale_factor is None else rescale_factor
+            if self.do_normalize if do_normalize is None else do_normalize:
+                target.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+        return pixels
 
     def preprocess(self, videos: Any, **kwargs: Unpack[VideoReferVideoProcessorKwargs]) -> BatchFeature:
         """Turn videos into scene frames for the model.
@@ -214,8 +260,11 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
         _refuse_unsupported(options)
         options = self._standardize_kwargs(**options)
         sources = list_videos(videos)
-        per_video = {name: spread_option(name, options[name], len(sources)) for name in PER_VIDEO_OPTIONS}
-        given = spread_option("video_metadata", _flatten(options["video_metadata"]), len(sources))
+        per_video = {name: spread_option(name, options[name], len(sources)) for name in VIDEO_OPTIONS}
+        given = options["video_metadata"]
+        if isinstance(given, (list, tuple)):
+            given = flatten_metadata(given)
+        given = spread_option("video_metadata", given, len(sources))
 
         loaded: dict[Any, tuple[list[np.ndarray], VideoMetadata]] = {}
         keys = []
@@ -241,18 +290,14 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
         fps = options["fps"] or known.get("fps")
         with open_video(source, fps=fps, edit_list=options["edit_list"], name=name) as reader:
             metadata = describe_video(reader, known)
-            if options["do_sample_frames"]:
-                own = VideoMetadata(total_num_frames=reader.num_frames, fps=reader.fps)
-                chosen = self.sample_frames(
-                    own, options["num_frames"], options["start_seconds"], options["end_seconds"]
-                ).tolist()
-            elif options["start_seconds"] is not None or options["end_seconds"] is not None:
-                raise ValueError(
-                    f"`start_seconds` and `end_seconds` choose what is sampled from {reader.name}, but "
-                    "`do_sample_frames` is False. Pass one or the other."
-                )
-            else:
-                chosen = list(range(reader.num_frames))
+            chosen = self.choose_scene_frames(
+                reader,
+                num_frames=options["num_frames"],
+                do_sample_frames=options["do_sample_frames"],
+                start_seconds=options["start_seconds"],
+                end_seconds=options["end_seconds"],
+                where=name,
+            )
             resized = {}
             for index, frame in reader.read(chosen):
                 metadata.height, metadata.width = frame.shape[:2]
@@ -270,11 +315,7 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
     def _stack(self, videos: list[list[np.ndarray]], options: dict[str, Any]) -> torch.Tensor:
         """Normalise the frames of all videos into one tensor."""
         lengths = [len(frames) for frames in videos]
-        if len(set(lengths)) != 1:
-            raise ValueError(
-                f"The videos have {lengths} frames and cannot be stacked. Leave `do_sample_frames` on, or pass the "
-                "same number of frames of each."
-            )
+        check_scene_lengths(lengths)
         pixels = self.normalize_frames(
             [frame for frames in videos for frame in frames],
             do_rescale=options["do_rescale"],
@@ -284,69 +325,6 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
             image_std=options["image_std"],
         )
         return pixels.unflatten(0, (len(videos), lengths[0]))
-
-
-def describe_video(reader: VideoReader, known: dict[str, Any] | None = None) -> VideoMetadata:
-    """Describe an open video, with what the caller knows about frames that were taken from a longer one.
-
-    Args:
-        reader (`VideoReader`): The open video.
-        known (`dict`, *optional*): `VideoMetadata` fields. `frames_indices` tells, for each frame of the reader, its
-            number in the source video; `total_num_frames` and `fps` are then those of the source.
-
-    Returns:
-        `VideoMetadata`: The description; `frames_indices` is `None` when the reader's frames are the source's.
-
-    Raises:
-        ValueError: If `frames_indices` does not name one frame of the source for each frame of the reader.
-    """
-    known = {name: value for name, value in (known or {}).items() if value is not None}
-    numbers = known.get("frames_indices")
-    total = reader.num_frames
-    if numbers is not None:
-        if len(numbers) != reader.num_frames:
-            raise ValueError(
-                f"`video_metadata` names {len(numbers)} `frames_indices` for {reader.name}, which has "
-                f"{reader.num_frames} frames. Pass the number in the source video for each frame."
-            )
-        total = max(known.get("total_num_frames", 0), max(map(int, numbers)) + 1)
-    return VideoMetadata(
-        total_num_frames=total,
-        fps=known.get("fps", reader.fps) if numbers is not None else reader.fps,
-        duration=known.get("duration", reader.duration_seconds),
-        video_backend=reader.backend,
-        frames_indices=None if numbers is None else [int(number) for number in numbers],
-    )
-
-
-def spread_option(name: str, value: Any, num_videos: int) -> list[Any]:
-    """Give every video its value of an option that takes one value or one per video.
-
-    Args:
-        name (`str`): Name of the option, for errors.
-        value (`Any`): One value, or a list or tuple with one per video.
-        num_videos (`int`): Number of videos.
-
-    Returns:
-        `list[Any]`: One value per video.
-
-    Raises:
-        ValueError: If there are more or fewer values than videos.
-    """
-    if not isinstance(value, (list, tuple)):
-        return [value] * num_videos
-    if len(value) != num_videos:
-        raise ValueError(
-            f"`{name}` has {len(value)} values for {num_videos} videos. Pass one value, or one per video."
-        )
-    return list(value)
-
-
-def _flatten(metadata: Any) -> Any:
-    """Undo the nesting by sample that library processors hand over."""
-    if isinstance(metadata, (list, tuple)) and any(isinstance(item, (list, tuple)) for item in metadata):
-        return [item for items in metadata for item in items]
-    return metadata
 
 
 def _refuse_unsupported(options: dict[str, Any]) -> None:
@@ -369,3 +347,6 @@ def _check_resize_backend(resize_backend: str) -> None:
         raise ValueError(
             f"`resize_backend` is {resize_backend!r}. Pass one of {', '.join(map(repr, RESIZE_BACKENDS))}."
         )
+
+
+__all__ = ["VideoReferVideoProcessor", "VideoReferVideoProcessorKwargs"]

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .container_reader_videorefer import EDIT_LIST_MODES, ContainerReader
 from .picture_reader_videorefer import (
+    SIGNATURE_SIZE,
     AnimationReader,
     ArrayReader,
     FolderReader,
     PictureListReader,
     has_picture_signature,
-    is_picture_file_name,
+    is_frame,
 )
 from .reader_base_videorefer import VideoReader
 
@@ -24,7 +24,6 @@ SUPPORTED_VIDEOS = (
     "a path, an http(s) address, a binary file object, bytes, a folder of pictures, a list of PIL pictures, arrays or "
     "picture paths, or a uint8 array or tensor of shape (num_frames, height, width, 3)"
 )
-HEAD_SIZE = 16
 
 
 def open_video(
@@ -32,7 +31,6 @@ def open_video(
     *,
     fps: float | None = None,
     edit_list: str = "apply",
-    num_threads: int = 1,
     name: str = "the video",
 ) -> VideoReader:
     """Open a video of any kind for reading frames by their number.
@@ -46,7 +44,6 @@ def open_video(
             pictures). Files that carry their own times ignore it.
         edit_list (`str`, *optional*, defaults to `"apply"`): `"apply"` numbers the frames that players show,
             `"ignore"` numbers all coded frames, also those that the edit list of an MP4 file hides.
-        num_threads (`int`, *optional*, defaults to `1`): Threads of the decoder.
         name (`str`, *optional*, defaults to `"the video"`): What errors call a source that has no path.
 
     Returns:
@@ -67,7 +64,7 @@ def open_video(
     if isinstance(source, (list, tuple)):
         return PictureListReader(source, name, fps=fps)
     if isinstance(source, (str, os.PathLike)):
-        return _open_path(os.fspath(source), fps, edit_list, num_threads)
+        return _open_path(os.fspath(source), fps, edit_list)
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, file = f"{name} (given as {len(source)} bytes)", io.BytesIO(source)
     elif callable(getattr(source, "read", None)):
@@ -76,7 +73,7 @@ def open_video(
     else:
         raise TypeError(f"{name} is a {type(source).__name__}. Pass {SUPPORTED_VIDEOS}.")
     file.seek(0)
-    head = file.read(HEAD_SIZE)
+    head = file.read(SIGNATURE_SIZE)
     if not isinstance(head, bytes):
         raise TypeError(f'{name} gives text. Open the file in binary mode ("rb").')
     if not head:
@@ -85,24 +82,24 @@ def open_video(
         file.seek(0)
         # A copy, because PIL would close the file of the caller.
         return AnimationReader(io.BytesIO(file.read()), name, fps=fps)
-    return ContainerReader(file, name, edit_list=edit_list, num_threads=num_threads)
+    return ContainerReader(file, name, edit_list=edit_list)
 
 
-def _open_path(path: str, fps: float | None, edit_list: str, num_threads: int) -> VideoReader:
+def _open_path(path: str, fps: float | None, edit_list: str) -> VideoReader:
     """Open a file, a folder or an address."""
     if path.startswith(("http://", "https://")):
-        return ContainerReader(path, path, edit_list=edit_list, num_threads=num_threads)
+        return ContainerReader(path, path, edit_list=edit_list)
     if os.path.isdir(path):
         return FolderReader(path, fps=fps)
     if not os.path.exists(path):
         raise FileNotFoundError(f"There is no video {path}. Check the path (only http and https addresses are read).")
     with open(path, "rb") as file:
-        head = file.read(HEAD_SIZE)
+        head = file.read(SIGNATURE_SIZE)
     if not head:
         raise ValueError(f"{path} is empty. Pass a video with at least one frame.")
     if has_picture_signature(head):
         return AnimationReader(path, path, fps=fps)
-    return ContainerReader(path, path, edit_list=edit_list, num_threads=num_threads)
+    return ContainerReader(path, path, edit_list=edit_list)
 
 
 def _seekable(file: Any) -> Any:
@@ -146,15 +143,9 @@ def list_videos(videos: Any) -> list[Any]:
         return [videos]
     if not videos:
         raise ValueError(f"`videos` holds an empty list. Pass {SUPPORTED_VIDEOS}.")
-    if all(_is_picture(video) for video in videos):
+    if all(is_frame(video) for video in videos):
         return [list(videos)]
     return [video for member in videos for video in list_videos(member)]
 
 
-def _is_picture(item: Any) -> bool:
-    """Whether a member of a list is a single frame."""
-    if isinstance(item, (np.ndarray, torch.Tensor)):
-        return item.ndim in (2, 3)
-    if isinstance(item, bytes):
-        return has_picture_signature(item[:HEAD_SIZE]) and not item.startswith(b"GIF8")
-    return isinstance(item, Image.Image) or is_picture_file_name(item)
+__all__ = ["list_videos", "open_video", "source_key"]

@@ -29,11 +29,14 @@ from transformers_videorefer.picture_reader_videorefer import is_picture_file_na
 from transformers_videorefer.preview import draw_preview, read_marked_frames, region_colors
 from transformers_videorefer.video_reader_videorefer import open_video
 
-from .ask import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR
+from .model_lookup import locate_model
 from .progress import TokenProgress, quiet_libraries, report, report_when_slow
 from .region_flags import MarkedRegion, build_region
 
 
+ADDRESS_PREFIXES = ("http://", "https://")
+# Half the memory where hardware computes in it; processors are slow in it, and float32 gives the reference numbers.
+DTYPE_ON_ACCELERATOR, DTYPE_ELSEWHERE = "bfloat16", "float32"
 _FLAGS_OF_ARGUMENTS = {
     "num_frames": "--frames",
     "num_region_frames": "--region-frames",
@@ -45,6 +48,8 @@ _FLAGS_OF_ARGUMENTS = {
     "edit_list": "--edit-list",
     "vision_tower": "--vision-tower",
 }
+# How FFmpeg's errors end up in messages: " ([Errno 1094995529] Invalid data found ...: 'file:a.mp4')".
+_FFMPEG_ERROR = re.compile(r""" \(\[Errno -?\d+\] [^:'"]*(?:: (['"]).*?\1)?\)""")
 _FLAGS_OF_HINTS = {
     '`"label": int`': "`FILE#LABEL`",
     '`"size": [height, width]`': "`--region-size HEIGHTxWIDTH`",
@@ -69,7 +74,8 @@ def answer_question(args: argparse.Namespace, pieces: Sequence[str], marked: Seq
     regions = [build_region(one, is_image=is_image, frame_times=lambda: _frame_times(args)) for one in marked]
     if args.region_size is not None:
         regions = [{**region, "size": args.region_size} for region in regions]
-    loading = {"trust_remote_code": args.trust_remote_code}
+    with report_when_slow(f"looking for {args.model}"):
+        loading = {"trust_remote_code": args.trust_remote_code, **locate_model(args.model)}
     if args.vision_tower is not None:
         loading["vision_tower"] = args.vision_tower
     with report_when_slow(f"loading the processor of {args.model}"), _errors_name_flags(args, marked):
@@ -164,6 +170,7 @@ def _errors_name_flags(args: argparse.Namespace, marked: Sequence[MarkedRegion])
         message = re.sub(
             r"\bsample 0, region (\d+)", lambda found: f"`{marked[int(found[1])].typed}`", message, flags=re.IGNORECASE
         )
+        message = _FFMPEG_ERROR.sub("", message)
         for hint, flag in _FLAGS_OF_HINTS.items():
             message = message.replace(hint, flag)
         message = re.sub(r"`(\w+)(?:=(?:\"(\w+)\")?)?`", _name_flag, message)

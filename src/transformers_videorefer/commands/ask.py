@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .progress import report_when_slow
+from PIL import Image
+
+from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question
 from .region_flags import REGION_FORMS, AppendRegion, MarkedRegion, group_flags
 
 
 PUBLISHED_MODEL = "DAMO-NLP-SG/VideoRefer-7B"
 REGION_MARK = "<region>"
-ADDRESS_PREFIXES = ("http://", "https://")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-# Half the memory where hardware computes in it; processors are slow in it, and float32 gives the reference numbers.
-DTYPE_ON_ACCELERATOR, DTYPE_ELSEWHERE = "bfloat16", "float32"
 
 _REGION_HELP = {
     "--box": "a box in pixels of the video frame",
@@ -141,7 +140,7 @@ def _frame_limit(text: str) -> int | None:
 
 
 def run_ask(args: argparse.Namespace) -> None:
-    """Answer a question; what is wrong with the flags alone is found before anything heavy is imported.
+    """Answer a question; what is wrong with the flags alone is found before anything is read.
 
     Args:
         args (`argparse.Namespace`): Flags of `videorefer ask`.
@@ -153,8 +152,6 @@ def run_ask(args: argparse.Namespace) -> None:
     marked = group_flags(args.region_flags)
     pieces = split_question(args.question, marked)
     _check_flags(args)
-    with report_when_slow("starting"):
-        from .answer import answer_question
     answer_question(args, pieces, marked)
 
 
@@ -194,7 +191,7 @@ def split_question(question: str, marked: Sequence[MarkedRegion]) -> list[str]:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    """Find what is wrong with the flags without importing anything heavy."""
+    """Find what is wrong with the flags alone."""
     if args.model is None:
         raise ValueError(
             f"--model is missing. Pass a Hub id, e.g. --model {PUBLISHED_MODEL}, or a folder with a checkpoint."
@@ -212,8 +209,6 @@ def _check_flags(args: argparse.Namespace) -> None:
     if args.max_new_tokens < 1:
         raise ValueError(f"`--max-new-tokens {args.max_new_tokens}`: pass at least 1.")
     if args.save:
-        from PIL import Image
-
         Image.init()
         if Path(args.save).suffix.lower() not in Image.EXTENSION:
             raise ValueError(f"`--save {args.save}`: this is no picture format. Use a name such as preview.png.")

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from transformers_videorefer import checkpoints
+
 from .progress import quiet_libraries, report, report_when_slow
 
 
@@ -45,7 +47,7 @@ def run_convert(args: argparse.Namespace) -> None:
     """
     with report_when_slow(f"converting {args.source}"):
         quiet_libraries(args.debug)
-        from transformers_videorefer.checkpoints import convert_checkpoint
-
-        convert_checkpoint(args.source, args.output, component=args.component, vision_tower=args.vision_tower)
+        checkpoints.convert_checkpoint(
+            args.source, args.output, component=args.component, vision_tower=args.vision_tower
+        )
     report(f"wrote {args.output}")

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub.utils import logging as hub_logging
+from tqdm import tqdm
+from transformers.utils import logging
+
 
 SLOW_AFTER_SECONDS = 1.0
 
@@ -44,9 +48,6 @@ def quiet_libraries(debug: bool) -> None:
     """
     if debug:
         return
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
     logging.set_verbosity_error()
     hub_logging.set_verbosity_error()
     if not sys.stderr.isatty():
@@ -61,8 +62,6 @@ class TokenProgress:
     """
 
     def __init__(self, max_new_tokens: int):
-        from tqdm import tqdm
-
         # `disable=None` draws the bar on terminals only.
         self._bar = tqdm(
             total=max_new_tokens, desc="answering", unit="token", delay=SLOW_AFTER_SECONDS, leave=False, disable=None

@@ -1,7 +1,4 @@
-"""The flags that mark regions, such as `--box [NAME=]x0,y0,x1,y1@FRAME`: from their text to regions of a message.
-
-Nothing heavy is imported before a masklet has to be read, so that wrong flags are reported at once.
-"""
+"""The flags that mark regions, such as `--box [NAME=]x0,y0,x1,y1@FRAME`: from their text to regions of a message."""
 
 import argparse
 import re
@@ -10,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 REGION_FORMS = {
@@ -274,8 +273,6 @@ def _read_masklet(flag: RegionFlag) -> dict[str, Any]:
             )
         indices = sorted(pictures)
         return {"masks": [str(pictures[index]) for index in indices], "frame_indices": indices, **label}
-    import numpy as np
-
     try:
         with np.load(path, allow_pickle=False) as arrays:
             masks = arrays["masks"]
