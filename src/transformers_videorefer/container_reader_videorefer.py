@@ -290,7 +290,7 @@ class ContainerReader(VideoReader):
     def _seek(self, target: int) -> None:
         """Go to packet `target` or a little before it."""
         starts, place = self._index.starts, int(np.searchsorted(self._index.starts, target))
-        for steps in SEEK_STEPS_BACK if target else ():
+        for steps in SEEK_STEPS_BACK:
             start = self._index.packets[int(starts[max(place - steps, 0)])]
             try:
                 self._container.seek(start.time, stream=self._stream)
