@@ -548,3 +548,9 @@ def test_counts_for_serving_engines(processor):
     assert counted["num_video_tokens"] == [8]
     assert processor._get_num_multimodal_tokens(video_sizes=[(100, 9, 9)], num_frames=6)["num_video_tokens"] == [12]
     assert re.search("num_image_tokens", str(processor._get_num_multimodal_tokens(image_sizes=[])))
+
+
+@pytest.mark.parametrize("value", ["8", 2.5])
+def test_number_of_a_wrong_kind(value):
+    with pytest.raises(TypeError, match="num_frames"):
+        tiny_processor()(text="<video>\nWhat?", videos=noise_video(), num_frames=value)

@@ -57,3 +57,11 @@ def test_time_range_needs_a_rate() -> None:
     assert time_range_indices(40, None, None, None) == (0, 39)
     with pytest.raises(ValueError, match="Pass `fps`"):
         time_range_indices(40, None, 1.0, None)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["start_seconds", "end_seconds"])
+def test_range_that_is_no_number(name, value):
+    ends = {"start_seconds": None, "end_seconds": None, name: value}
+    with pytest.raises(ValueError, match=f"`{name}` is {value}"):
+        time_range_indices(10, 5.0, **ends)

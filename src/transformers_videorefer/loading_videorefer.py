@@ -227,9 +227,10 @@ def _explain_components_only(source: str | os.PathLike, error: OSError, hub_kwar
         logger.debug("Cannot tell whether `%s` holds components only: %s", source, lookup_error)
         return
     if files and not has_weights:
+        choice = ", component=...)` once for each" if len(files) > 1 else ")`"
         raise OSError(
             f"`{source}` holds no whole model but only {files}. Load the model these belong to with "
-            f"`from_pretrained`, then call `model.load_component({os.fspath(source)!r})`."
+            f"`from_pretrained`, then call `model.load_component({os.fspath(source)!r}{choice}."
         ) from error
 
 

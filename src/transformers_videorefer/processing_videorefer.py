@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from huggingface_hub.dataclasses import StrictDataclassFieldValidationError
 from transformers import BatchFeature
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.processing_utils import _UNMARKED, MultiModalData, ProcessorMixin
@@ -256,7 +257,10 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
             raise ValueError("`audio` is given, but VideoRefer takes no sound. Leave it out.")
         given = {**kwargs, **{name: value for name, value in options.items() if value is not None}}
         given = {name: as_python(value) for name, value in given.items() if name != "audio"}
-        return self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **given)
+        try:
+            return self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **given)
+        except StrictDataclassFieldValidationError as error:  # neither a ValueError nor a TypeError
+            raise TypeError(f"A keyword of the processor has a value of a wrong kind. {error}") from error
 
     def _load_media(
         self,

@@ -1,5 +1,7 @@
 """Which frames of a video stand for the whole scene (the published rules)."""
 
+import math
+
 import numpy as np
 
 
@@ -58,6 +60,9 @@ def time_range_indices(
             f"`start_seconds` is {start_seconds} and `end_seconds` is {end_seconds}, but the frames have no time "
             "stamps. Pass `fps` (frames per second) with them."
         )
+    for name, value in (("start_seconds", start_seconds), ("end_seconds", end_seconds)):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"`{name}` is {value}. Pass seconds as a finite number, or leave it out.")
     start, end = start_seconds, end_seconds
     if start is not None and end is not None:
         start, end = sorted((max(float(start), 0.0), max(float(end), 0.0)))
