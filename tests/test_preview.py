@@ -96,15 +96,17 @@ def test_preview_puts_frames_side_by_side_above_the_text(frame, mask):
     assert (pixels[22, 30] == GRAY).all()
     assert (pixels[22, 20 + 640 + 12 + 10] == GRAY).all()
     assert (pixels[22, 20 + 640 + 6] == 255).all()
-    short = draw_preview(marked, question="What is [dog] doing?", answer="It sleeps.")
-    long = draw_preview(marked, question="What is [dog] doing?", answer="It sleeps. " * 60)
+    short = draw_preview(marked, exchanges=[("What is [dog] doing?", "It sleeps.")])
+    long = draw_preview(marked, exchanges=[("What is [dog] doing?", "It sleeps. " * 60)])
     assert bare.height < short.height < long.height
     assert (np.asarray(short)[: bare.height - 25] == pixels[:-25]).all()
 
 
 def test_preview_breaks_words_that_are_too_long(frame):
-    one_line = draw_preview([MarkedFrame(frame, {})], answer="x")
-    three_lines = draw_preview([MarkedFrame(frame, {})], answer="x" * 200)  # about 11 pixels a letter in 800 pixels
+    one_line = draw_preview([MarkedFrame(frame, {})], exchanges=[("", "x")])
+    three_lines = draw_preview(
+        [MarkedFrame(frame, {})], exchanges=[("", "x" * 200)]
+    )  # about 11 pixels a letter in 800 pixels
     line_height = round(21 * 1.4)
     assert three_lines.height == one_line.height + 2 * line_height
 

@@ -119,16 +119,14 @@ def draw_regions(
 def draw_preview(
     marked_frames: Sequence[MarkedFrame],
     *,
-    question: str | None = None,
-    answer: str | None = None,
+    exchanges: Sequence[tuple[str, str]] = (),
     colors: Mapping[str, Color] | None = None,
 ) -> Image.Image:
-    """Draw marked frames side by side, with frame numbers, and question and answer below.
+    """Draw marked frames side by side, with frame numbers, and questions and answers below.
 
     Args:
         marked_frames (`Sequence[MarkedFrame]`): One to four frames, drawn from left to right.
-        question (`str`, *optional*): Printed below the frames.
-        answer (`str`, *optional*): Printed below the question.
+        exchanges (`Sequence[tuple[str, str]]`, *optional*): Questions and answers, printed below the frames.
         colors (`Mapping[str, tuple[int, int, int]]`, *optional*): RGB colour by name of a region; by default those of
             `region_colors`, in the order in which the names appear.
 
@@ -147,9 +145,8 @@ def draw_preview(
     margin, gap = 20, 12
     width = 2 * margin + panel_width * len(panels) + gap * (len(panels) - 1)
     text = _TextBlock(width - 2 * margin)
-    if question:
+    for question, answer in exchanges:
         text.add(question, size=17, color=_FAINT_INK)
-    if answer:
         text.add(answer, size=21, color=_INK)
 
     captions = [_caption(marked) for marked in marked_frames]

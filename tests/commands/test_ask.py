@@ -293,7 +293,7 @@ def test_bad_input_is_one_line_on_stderr(capsys, arguments, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--model is missing. Pass a Hub id, e.g. --model DAMO-NLP-SG/VideoRefer-7B"),
+        ([], "--model is missing. Pass --model DAMO-NLP-SG/VideoRefer-7B"),
         (["--model", "no/such/folder"], "`--model no/such/folder`: there is no such folder"),
         (["--model", str(REFERENCE / "media")], "media`: this folder has no config.json"),
         (["--model", "somebody/model"], "`--model somebody/model`: it is not in the cache of the Hub"),

@@ -29,6 +29,7 @@ from transformers_videorefer.picture_reader_videorefer import is_picture_file_na
 from transformers_videorefer.preview import draw_preview, read_marked_frames, region_colors
 from transformers_videorefer.video_reader_videorefer import open_video
 
+from .bundled import TINY_CHECKPOINT, TINY_MODEL, TINY_NOTICE
 from .model_lookup import locate_model
 from .progress import TokenProgress, quiet_libraries, report, report_when_slow
 from .region_flags import MarkedRegion, build_region
@@ -74,19 +75,23 @@ def answer_question(args: argparse.Namespace, pieces: Sequence[str], marked: Seq
     regions = [build_region(one, is_image=is_image, frame_times=lambda: _frame_times(args)) for one in marked]
     if args.region_size is not None:
         regions = [{**region, "size": args.region_size} for region in regions]
+    source = args.model
+    if source == TINY_MODEL:
+        report(TINY_NOTICE)
+        source = str(TINY_CHECKPOINT)
     with report_when_slow(f"looking for {args.model}"):
-        loading = {"trust_remote_code": args.trust_remote_code, **locate_model(args.model)}
+        loading = {"trust_remote_code": args.trust_remote_code, **locate_model(source)}
     if args.vision_tower is not None:
         loading["vision_tower"] = args.vision_tower
     with report_when_slow(f"loading the processor of {args.model}"), _errors_name_flags(args, marked):
-        processor = AutoProcessor.from_pretrained(args.model, **loading)
+        processor = AutoProcessor.from_pretrained(source, **loading)
     started = time.perf_counter()
     with report_when_slow(f"reading {args.video}"), _errors_name_flags(args, marked):
         inputs = _make_inputs(args, processor, [media, *_interleave(pieces, regions)])
     metadata = {name: inputs.pop(name) for name in ("video_metadata", "region_metadata")}
     seconds = time.perf_counter() - started
     with report_when_slow(f"loading {args.model}"), _errors_name_flags(args, marked):
-        model = load_model(args.model, args.device, args.dtype, **loading)
+        model = load_model(source, args.device, args.dtype, **loading)
     started = time.perf_counter()
     answer, is_complete = _generate(args, model, processor, inputs)
     seconds += time.perf_counter() - started
@@ -285,5 +290,5 @@ def _save_preview(
         **_reader_options(args),
     )
     question = pieces[0] + "".join(f"[{name}]{piece}" for name, piece in zip(names, pieces[1:], strict=True))
-    picture = draw_preview(frames, question=question, answer=answer, colors=region_colors(names))
+    picture = draw_preview(frames, exchanges=[(question, answer)], colors=region_colors(names))
     picture.save(Path(args.save))

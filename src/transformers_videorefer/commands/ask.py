@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question
+from .bundled import TINY_MODEL, TINY_NOTICE
 from .region_flags import REGION_FORMS, AppendRegion, MarkedRegion, group_flags
 
 
@@ -194,7 +195,8 @@ def _check_flags(args: argparse.Namespace) -> None:
     """Find what is wrong with the flags alone."""
     if args.model is None:
         raise ValueError(
-            f"--model is missing. Pass a Hub id, e.g. --model {PUBLISHED_MODEL}, or a folder with a checkpoint."
+            f"--model is missing. Pass --model {PUBLISHED_MODEL} (the published weights, 16 GB), another Hub id or a "
+            f"folder with a checkpoint. --model {TINY_MODEL} needs no download, but {TINY_NOTICE}"
         )
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", args.model) and not Path(args.model).is_dir():
         raise ValueError(

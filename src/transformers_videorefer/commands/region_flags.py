@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from transformers_videorefer.regions_videorefer import TIME_SLACK
+
 
 REGION_FORMS = {
     "--box": "[NAME=]x0,y0,x1,y1@FRAME",
@@ -30,8 +32,6 @@ _EXAMPLES = {
 _NAME = re.compile(r"(?P<name>[^=/\\,@]*)=(?P<rest>.*)", re.DOTALL)
 _FRAME = re.compile(r"(?P<rest>.*)@(?:(?P<index>\d+)|(?P<seconds>\d+(?:\.\d*)?|\.\d+)s)", re.DOTALL)
 _LABEL = re.compile(r"(?P<path>.+)#(?P<label>\d+)", re.DOTALL)
-# Frames may lie this much before a time and still be the one that is shown at it (rounding of decimal seconds).
-_TIME_SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _in_time_order(entries: list[dict[str, Any]], frame_times: Callable[[], Sequ
 
     def seconds(entry: dict[str, Any]) -> float:
         if "time_seconds" in entry:
-            return entry["time_seconds"] + _TIME_SLACK
+            return entry["time_seconds"] + TIME_SLACK
         # A frame outside the video is refused later, with a better message than sorting could give.
         return times[min(entry["frame_index"], len(times) - 1)] if timed else entry["frame_index"]
 
