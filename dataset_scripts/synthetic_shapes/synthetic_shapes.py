@@ -20,6 +20,7 @@ from transformers_videorefer.data.synthetic import (
     Clip,
     bench_d_rows,
     bench_q_rows,
+    clip_name,
     conversation_rows,
     make_clip,
     write_clip,
@@ -64,10 +65,15 @@ class SyntheticShapes(datasets.GeneratorBasedBuilder):
             for split, seed in SPLIT_SEEDS.items()
         ]
 
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Make rows, and whichever video files are missing below `data_root`: rows may come from the cache."""
+        super().download_and_prepare(*args, **kwargs)
+        for seed in SPLIT_SEEDS.values():
+            for clip_seed in range(seed, seed + self.config.num_clips):
+                if not (Path(self.config.data_root) / clip_name(clip_seed)).exists():
+                    write_clip(make_clip(clip_seed), Path(self.config.data_root))
+
     def _generate_examples(self, seeds: list[int]) -> Iterator[tuple[str, dict[str, Any]]]:
         for seed in seeds:
-            clip = make_clip(seed)
-            if not (Path(self.config.data_root) / clip.name).exists():
-                write_clip(clip, Path(self.config.data_root))
-            for row in ROWS[self.config.name][0](clip):
+            for row in ROWS[self.config.name][0](make_clip(seed)):
                 yield row["id"], row

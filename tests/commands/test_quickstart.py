@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from transformers_videorefer.cli import main
-from transformers_videorefer.commands.bundled import TINY_NOTICE
+from transformers_videorefer.commands.bundled import QUICKSTART, TINY_NOTICE
 
 
 @pytest.fixture
@@ -41,11 +41,10 @@ def test_output_that_cannot_be_written(capsys, tmp_path):
     assert "missing" in capsys.readouterr().err
 
 
-def test_tiny_says_what_it_knows(capsys, tmp_path):
-    from transformers_videorefer.commands.bundled import QUICKSTART
-
-    flags = ["--box", "10,10,60,60@0", "--model", "tiny"]
+def test_tiny_answers_and_says_what_it_knows(capsys):
+    # A, the small blue cross, lies at about (8, 97) to (35, 125) on frame 0.
+    flags = ["--box", "9,97,36,125@0", "--model", "tiny"]
     assert main(["ask", str(QUICKSTART / "clip.mp4"), "What color is <region>?", *flags]) == 0
     captured = capsys.readouterr()
     assert TINY_NOTICE in captured.err
-    assert captured.out.strip()
+    assert captured.out == "It is blue.\n"

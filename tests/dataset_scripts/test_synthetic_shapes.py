@@ -70,3 +70,11 @@ def test_a_row_goes_through_the_processor(script, tmp_path):
 def test_more_clips_are_noticed(script, tmp_path):
     assert len({row["video"] for row in build(script, "bench_d", tmp_path, 2)["train"]}) == 2
     assert len({row["video"] for row in build(script, "bench_d", tmp_path, 3)["train"]}) == 3
+
+
+def test_missing_videos_are_made_again_when_rows_come_from_the_cache(script, tmp_path):
+    dataset = build(script, "bench_d", tmp_path)
+    for file in (tmp_path / "videos").iterdir():
+        file.unlink()
+    build(script, "bench_d", tmp_path)
+    assert all((tmp_path / "videos" / row["video"]).is_file() for row in dataset["test"])

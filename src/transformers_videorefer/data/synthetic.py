@@ -1,6 +1,6 @@
 """Clips of the toy world as real mp4 files, with exact masks, descriptions and questions, as dataset rows.
 
-Everything follows from a seed: `make_clip(seed)` gives the same frames, masks and questions on every machine. The
+Everything follows from a seed: `make_clip(seed)` gives the same frames, masks and questions with one version of NumPy. The
 seeds of the splits are far apart, so that no clip is in two of them.
 """
 
@@ -55,7 +55,12 @@ class Clip:
     @property
     def name(self) -> str:
         """`str`: Name of its video file."""
-        return f"{self.scene.seed:08d}.mp4"
+        return clip_name(self.scene.seed)
+
+
+def clip_name(seed: int) -> str:
+    """Return the name of the video file of a clip."""
+    return f"{seed:08d}.mp4"
 
 
 def make_clip(seed: int) -> Clip:
@@ -128,7 +133,9 @@ def write_clip(clip: Clip, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / clip.name
-    path.write_bytes(encode_video(clip.frames))
+    unfinished = path.with_suffix(".part")  # an interrupted run must not leave half a file under the final name
+    unfinished.write_bytes(encode_video(clip.frames))
+    unfinished.replace(path)
     return path
 
 

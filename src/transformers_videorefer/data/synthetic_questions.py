@@ -20,7 +20,7 @@ LETTER_REQUEST = "Answer with the option's letter from the given choices directl
 MIN_GAP = 16.0
 MIN_SIZE_RATIO = 1.3
 MIN_SPEED_RATIO = 1.5
-# Frame-lengths that lie between the arrivals of two racing objects.
+# Lengths of the clip that lie between the arrivals of two racing objects.
 MIN_HEAD_START = 0.35
 
 WORDINGS = {
