@@ -89,6 +89,23 @@ def test_right_answers_follow_the_masks(
     assert share_right(with_other_masks, rows) <= 0.5
 
 
+def test_reasoning_follows_the_masks(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
+    # Races are rare: those of the first clips behind the other clips of this file, until there are enough.
+    pairs: list[tuple[dict[str, Any], Clip]] = []
+    for seed in range(max(SEEDS) + 1, max(SEEDS) + 300):
+        clip = make_clip(seed)
+        pairs += [(row, clip) for row in rows_of(clip, "reasoning")]
+        if len(pairs) >= 24:
+            break
+    assert len(pairs) >= 24
+    for clip in {id(clip): clip for _, clip in pairs}.values():
+        write_clip(clip, folder)
+    rows = [row for row, _ in pairs]
+    assert share_right(ask(model, processor, folder, rows, [row["regions"] for row in rows]), rows) >= 0.8
+    with_other_masks = ask(model, processor, folder, rows, [swapped(row, clip) for row, clip in pairs])
+    assert share_right(with_other_masks, rows) <= 0.3
+
+
 def test_movement_needs_several_frames(
     model: PreTrainedModel, processor: ProcessorMixin, folder: Path, clips: list[Clip]
 ) -> None:
