@@ -1,6 +1,7 @@
 """Every frame of every kind of file must be the one that plain sequential decoding gives at that position."""
 
 import functools
+import gc
 import http.server
 import io
 import random
@@ -460,6 +461,21 @@ def test_address(make_file: Callable[[str], Path], address: str) -> None:
             assert np.array_equal(picture, frames[index])
     with pytest.raises(OSError, match=r"http://.*/missing.mp4 cannot be opened"):
         open_video(f"{address}/missing.mp4")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
+def test_reading_leaves_no_threads_behind(make_file: Callable[[str], Path]) -> None:
+    """A process that is forked later, such as a loader worker, would wait for them for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(list(Path("/proc/self/task").iterdir()))
+        with open_video(make_file("gop12.mp4")) as reader:
+            frames = list(reader.read([0, 7, 20]))
+        assert len(frames) == 3
+        assert len(list(Path("/proc/self/task").iterdir())) == before
+    finally:
+        gc.enable()
 
 
 def test_closed_reader(make_file: Callable[[str], Path]) -> None:

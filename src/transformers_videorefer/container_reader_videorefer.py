@@ -34,6 +34,9 @@ MAX_PACKETS_TO_PASS = 50
 # Starts to try, counted back from the wanted one, when a seek lands too late.
 SEEK_STEPS_BACK = (0, 1, 4)
 OPEN_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 20, 60
+# From version 17 on the conversion to RGB starts threads, which live until the garbage collector finds the frame. A
+# loader worker that was forked in between would wait for them for ever.
+SINGLE_THREAD = {"threads": 1} if av is not None and int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 class _PictureMissingError(Exception):
@@ -341,7 +344,7 @@ class ContainerReader(VideoReader):
 
 def _to_rgb(frame: Any) -> np.ndarray:
     """Convert a decoded frame to upright RGB."""
-    picture = frame.to_ndarray(format="rgb24")
+    picture = frame.to_ndarray(format="rgb24", **SINGLE_THREAD)
     matrix = display_matrix(frame)
     return picture if matrix is None else turn_upright(picture, matrix)
 
