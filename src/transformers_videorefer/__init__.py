@@ -4,6 +4,9 @@ Importing this package registers the model with the Auto classes of transformers
 checkpoints as they are.
 """
 
+from importlib import import_module
+from typing import Any
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -34,6 +37,19 @@ from .video_processing_videorefer import VideoReferVideoProcessor
 
 __version__ = "0.1.0.dev0"
 
+# Imported when first asked for: training needs libraries that the model does without.
+_LAZY = {
+    "VideoReferDataCollator": "data",
+    "VideoReferSFTConfig": "training",
+    "VideoReferSFTTrainer": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+
 
 def register() -> None:
     """Make the Auto classes know the model and the published layouts. Importing the package does this."""
@@ -53,6 +69,7 @@ register()
 
 __all__ = [
     "VideoReferConfig",
+    "VideoReferDataCollator",
     "VideoReferForConditionalGeneration",
     "VideoReferModel",
     "VideoReferProcessor",

@@ -1,11 +1,19 @@
-"""Data of VideoRefer: synthetic clips with exact answers."""
+"""Data of VideoRefer: published files as rows, rows as chat messages and batches, and synthetic clips with exact answers."""
 
+from .chat import to_chat
+from .collator import VideoReferDataCollator
+from .defects import BAD_ROWS, DEFECT_KINDS, Defect, DefectReport, RecordError
+from .hc_stvg import salvage_hc_stvg
+from .json_stream import iterate_records, split_file
+from .reading import iterate_row_batches, iterate_rows
+from .records import from_published, record_defects, salvage, to_published
+from .rle import broken_rles, encode_rle, encode_runs, segmentation_to_rle
+from .row_checks import row_defects
 from .synthetic import (
     Clip,
     bench_d_rows,
     bench_q_rows,
     conversation_rows,
-    encode_rle,
     encode_video,
     iterate_clips,
     make_clip,
@@ -15,14 +23,34 @@ from .synthetic import (
 
 
 __all__ = [
+    "BAD_ROWS",
+    "DEFECT_KINDS",
     "Clip",
+    "Defect",
+    "DefectReport",
+    "RecordError",
+    "VideoReferDataCollator",
     "bench_d_rows",
     "bench_q_rows",
+    "broken_rles",
     "conversation_rows",
     "encode_rle",
+    "encode_runs",
     "encode_video",
+    "from_published",
     "iterate_clips",
+    "iterate_records",
+    "iterate_row_batches",
+    "iterate_rows",
     "make_clip",
     "object_region",
+    "record_defects",
+    "row_defects",
+    "salvage",
+    "salvage_hc_stvg",
+    "segmentation_to_rle",
+    "split_file",
+    "to_chat",
+    "to_published",
     "write_clip",
 ]

@@ -2,19 +2,13 @@
 
 from typing import Any
 
+from .row_checks import QUESTION_TYPES
+
 
 try:
     import datasets
 except ImportError as error:
     raise ImportError("Datasets need the library `datasets`. Install it with `pip install datasets`.") from error
-
-QUESTION_TYPES = (
-    "Basic Questions",
-    "Sequential Questions",
-    "Relationship Questions",
-    "Reasoning Questions",
-    "Future Predictions",
-)
 
 
 def region_features() -> Any:
@@ -100,3 +94,12 @@ def bench_q_features() -> "datasets.Features":
             "edit_list": text,
         }
     )
+
+
+def hc_stvg_features() -> "datasets.Features":
+    """Return the columns of HC-STVG: those of VideoRefer-Bench-D, with boxes in the place of masks.
+
+    Returns:
+        `datasets.Features`: `id`, `video`, `caption`, `frame_index`, `regions` and `edit_list`.
+    """
+    return bench_d_features()

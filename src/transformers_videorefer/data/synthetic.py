@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .rle import encode_rle
 from .synthetic_questions import DESCRIPTION, LETTERS, Question, questions_about
 from .synthetic_world import Scene, render, sample_scene
 
@@ -137,35 +138,6 @@ def write_clip(clip: Clip, folder: Path) -> Path:
     unfinished.write_bytes(encode_video(clip.frames))
     unfinished.replace(path)
     return path
-
-
-def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """Encode a mask as a compressed COCO run-length mask.
-
-    Args:
-        mask (`np.ndarray` of shape `(height, width)`): True inside the object.
-
-    Returns:
-        `dict`: `size` [height, width] and `counts` as a string.
-    """
-    flat = mask.T.ravel()
-    starts = np.flatnonzero(np.diff(flat)) + 1
-    borders = [0, *starts.tolist(), flat.size]
-    if flat[0]:  # runs begin with background
-        borders.insert(0, 0)
-    runs = np.diff(borders).tolist()
-    characters = []
-    for position, run in enumerate(runs):
-        # From the fourth on, each run is stored as the difference to the run two before it.
-        value = run - runs[position - 2] if position > 2 else run
-        while True:
-            bits = value & 31
-            value >>= 5
-            is_last = value == (-1 if bits & 16 else 0)
-            characters.append(chr(48 + bits + (0 if is_last else 32)))
-            if is_last:
-                break
-    return {"size": list(mask.shape), "counts": "".join(characters)}
 
 
 def object_region(clip: Clip, index: int) -> dict[str, Any]:
