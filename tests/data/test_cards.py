@@ -1,0 +1,58 @@
+"""Cards that `datasets` and the Hub read: files, columns and sizes in the head, the text kept."""
+
+import pytest
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCard
+
+from transformers_videorefer.data.cards import CardConfig, config_metadata, write_card
+from transformers_videorefer.data.features import bench_q_features, conversation_features
+
+
+START = (
+    "---\nlicense: apache-2.0\ntags:\n- a\nconfigs:\n- config_name: old\n  data_files: x\n---\n\n# Title\n\nText.\n"
+)
+
+
+def configs():
+    return [
+        CardConfig("b", conversation_features(), {"train": "b/train-*"}, {"train": 3}, {"train": 300}, 120),
+        CardConfig("a", bench_q_features(), {"test": "a/test-*", "validation": "a/validation-*"}),
+    ]
+
+
+def test_the_head_is_what_datasets_reads(tmp_path):
+    write_card(tmp_path / "README.md", START, configs(), about_this_copy="Small.")
+    card = DatasetCard.load(tmp_path / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.tags == ["a"]
+    assert card.data.configs == [
+        {"config_name": "b", "data_files": [{"split": "train", "path": "b/train-*"}]},
+        {
+            "config_name": "a",
+            "data_files": [{"split": "test", "path": "a/test-*"}, {"split": "validation", "path": "a/validation-*"}],
+        },
+    ]
+    infos = DatasetInfosDict.from_dataset_card_data(card.data)
+    assert infos["b"].features == conversation_features()
+    assert infos["a"].features == bench_q_features()
+    assert (infos["b"].splits["train"].num_examples, infos["b"].splits["train"].num_bytes) == (3, 300)
+    assert (infos["b"].download_size, infos["b"].dataset_size) == (120, 300)
+    assert not infos["a"].splits
+    assert card.text.strip() == "# Title\n\nText.\n\n## This copy\n\nSmall."
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_a_card_can_be_written_again(tmp_path):
+    write_card(tmp_path / "README.md", START, configs(), about_this_copy="First.")
+    write_card(
+        tmp_path / "README.md", DatasetCard.load(tmp_path / "README.md"), configs()[1:], about_this_copy="Second."
+    )
+    card = DatasetCard.load(tmp_path / "README.md")
+    assert [entry["config_name"] for entry in card.data.configs] == ["a"]
+    assert card.text.strip() == "# Title\n\nText.\n\n## This copy\n\nSecond."
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_heads_of_no_and_of_one_configuration(count):
+    head = config_metadata(configs()[:count])
+    assert len(head["configs"]) == count
