@@ -11,6 +11,7 @@ from transformers_videorefer import __version__
 
 from .commands.ask import add_ask_parser
 from .commands.convert import add_convert_parser
+from .commands.data import add_data_parser
 from .commands.quickstart import add_quickstart_parser
 from .commands.region_flags import REGION_FORMS
 
@@ -42,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show library messages, and errors with their traceback")
-    for add_parser in (add_ask_parser, add_convert_parser, add_quickstart_parser):
+    for add_parser in (add_ask_parser, add_convert_parser, add_data_parser, add_quickstart_parser):
         add_parser(commands, parents=[common])
     return parser
 
@@ -55,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         `int`: Exit code: 0, 2 for wrong usage or bad input, 130 when interrupted, 1 when the reader of the answer
-        went away.
+        went away or a check found something.
     """
     arguments = _attach_negative_values(list(sys.argv[1:] if arguments is None else arguments))
     try:
         args = build_parser().parse_args(arguments)
-        args.run(args)
+        code = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write("\nvideorefer: interrupted\n")
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"videorefer: error: {_one_line(error)}\n")
         return EXIT_USAGE
-    return EXIT_OK
+    return EXIT_OK if code is None else code
 
 
 def _attach_negative_values(arguments: list[str]) -> list[str]:

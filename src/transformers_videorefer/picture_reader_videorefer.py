@@ -111,7 +111,11 @@ class PictureListReader(VideoReader):
 
 
 class FolderReader(PictureListReader):
-    """Frames from the picture files of a folder, sorted by the numbers in their names."""
+    """Frames from the picture files of a folder, sorted by the numbers in their names.
+
+    Attributes:
+        file_names (`tuple[str, ...]`): Name of the picture of each frame.
+    """
 
     def __init__(self, folder: str | os.PathLike, *, fps: float | None = None):
         folder = Path(folder)
@@ -125,7 +129,9 @@ class FolderReader(PictureListReader):
                 f"The folder {folder} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}). "
                 "Pass a folder with one picture per frame."
             )
-        super().__init__(sorted(files, key=_natural_key), str(folder), fps=fps)
+        files.sort(key=_natural_key)
+        self.file_names = tuple(file.name for file in files)
+        super().__init__(files, str(folder), fps=fps)
 
 
 def _natural_key(file: Path) -> tuple[list[tuple[int, str]], str]:

@@ -3,19 +3,17 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from transformers.image_utils import load_image
 
+from .preview_text import BACKGROUND, FAINT_INK, INK, Color, TextBlock, ink_on, load_font
 from .regions_videorefer import decode_mask, parse_region, select_frames
 from .sampling_videorefer import uniform_indices
 from .video_reader_videorefer import open_video
 
-
-Color = tuple[int, int, int]
 
 # Told apart on photographs and by people with colour blindness, as far as eight colours can be.
 PALETTE: tuple[Color, ...] = (
@@ -30,9 +28,6 @@ PALETTE: tuple[Color, ...] = (
 )
 MAX_PANELS = 4
 
-_BACKGROUND: Color = (255, 255, 255)
-_INK: Color = (24, 26, 30)
-_FAINT_INK: Color = (110, 114, 122)
 _HALO: Color = (16, 16, 16)
 _FILL_OPACITY = 0.12
 _HALO_OPACITY = 0.6
@@ -144,21 +139,21 @@ def draw_preview(
     panels = [draw_regions(marked.frame, marked.masks, colors=colors, width=panel_width) for marked in marked_frames]
     margin, gap = 20, 12
     width = 2 * margin + panel_width * len(panels) + gap * (len(panels) - 1)
-    text = _TextBlock(width - 2 * margin)
+    text = TextBlock(width - 2 * margin)
     for question, answer in exchanges:
-        text.add(question, size=17, color=_FAINT_INK)
-        text.add(answer, size=21, color=_INK)
+        text.add(question, size=17, color=FAINT_INK)
+        text.add(answer, size=21, color=INK)
 
-    captions = [_caption(marked) for marked in marked_frames]
+    captions = [caption_of(marked) for marked in marked_frames]
     caption_height = 26 if any(captions) else 0
     panels_height = max(panel.height for panel in panels)
     height = margin + panels_height + caption_height + (text.height + 14 if text.height else 0) + margin
-    canvas = Image.new("RGB", (width, height), _BACKGROUND)
+    canvas = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     for position, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
         left = margin + position * (panel_width + gap)
         canvas.paste(panel, (left, margin))
-        draw.text((left, margin + panels_height + 7), caption, font=_font(15), fill=_FAINT_INK)
+        draw.text((left, margin + panels_height + 7), caption, font=load_font(15), fill=FAINT_INK)
     text.draw(draw, margin, margin + panels_height + caption_height + 14)
     return canvas
 
@@ -193,9 +188,10 @@ def read_marked_frames(
     *,
     frame_indices: Mapping[str, Sequence[int]] | None = None,
     is_image: bool = False,
+    max_frames: int = MAX_PANELS,
     **video_options: Any,
 ) -> list[MarkedFrame]:
-    """Read at most four frames of a video, or an image, on which regions are marked, with their masks.
+    """Read a few frames of a video, or an image, on which regions are marked, with their masks.
 
     Args:
         source (`Any`): Video of any kind that `open_video` takes, or path or address of an image.
@@ -204,6 +200,7 @@ def read_marked_frames(
         frame_indices (`Mapping[str, Sequence[int]]`, *optional*): Frames to choose from, by name of a region; all
             its frames by default.
         is_image (`bool`, *optional*, defaults to `False`): Whether `source` is an image.
+        max_frames (`int`, *optional*, defaults to `4`): Most frames to read.
         video_options: `fps` and `edit_list` of `open_video`.
 
     Returns:
@@ -228,9 +225,10 @@ def read_marked_frames(
             )
             for name, region in regions.items()
         }
-        chosen = choose_frames(list((entries if frame_indices is None else frame_indices).values()))
+        candidates = entries if frame_indices is None else frame_indices
+        chosen = choose_frames(list(candidates.values()), max_frames)
         if not chosen:
-            chosen = sorted(set(uniform_indices(reader.num_frames, MAX_PANELS)))
+            chosen = sorted(set(uniform_indices(reader.num_frames, max_frames)))
         times = reader.frame_times if reader.fps and not is_image else None
         return [
             MarkedFrame(
@@ -247,16 +245,19 @@ def read_marked_frames(
         ]
 
 
-def _caption(marked: MarkedFrame) -> str:
+def caption_of(marked: MarkedFrame) -> str:
+    """Word the line below a frame.
+
+    Args:
+        marked ([`MarkedFrame`]): The frame.
+
+    Returns:
+        `str`: Its number and time, as far as they are known.
+    """
     if marked.frame_index is None:
         return ""
     time = "" if marked.time_seconds is None else f"  ({marked.time_seconds:.2f} s)"
     return f"frame {marked.frame_index}{time}"
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> Image.Image:
@@ -296,7 +297,7 @@ def _draw_label(
     """Write the name of a region above its upper left corner, inside the picture and beside labels already there."""
     draw = ImageDraw.Draw(picture)
     size = max(13, round(picture.width / 42))
-    font = _font(size)
+    font = load_font(size)
     padding = max(4, round(size / 3))
     while name and draw.textlength(name, font=font) > picture.width - 4 * padding:
         name = name[:-2] + "…" if len(name) > 2 else ""
@@ -309,53 +310,8 @@ def _draw_label(
         box = (box[0], box[1] + height, box[2], box[3] + height)
     taken.append(box)
     draw.rounded_rectangle(box, radius=padding, fill=color, outline=_HALO)
-    ink = _INK if _luminance(color) > 128 else _BACKGROUND
-    draw.text((box[0] + padding, (box[1] + box[3]) / 2), name, font=font, fill=ink, anchor="lm")
+    draw.text((box[0] + padding, (box[1] + box[3]) / 2), name, font=font, fill=ink_on(color), anchor="lm")
 
 
 def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _luminance(color: Color) -> float:
-    """Brightness of a colour as the eye weighs it (Rec. 601), from 0 to 255."""
-    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-
-
-class _TextBlock:
-    """Paragraphs wrapped to a width in pixels."""
-
-    def __init__(self, width: int):
-        self._width = width
-        self._lines: list[tuple[str, int, Color]] = []
-        self.height = 0
-
-    def add(self, paragraph: str, *, size: int, color: Color) -> None:
-        for line in paragraph.splitlines():
-            for wrapped in self._wrap(line, size):
-                self._lines.append((wrapped, size, color))
-                self.height += round(size * 1.4)
-
-    def draw(self, draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
-        for line, size, color in self._lines:
-            draw.text((left, top), line, font=_font(size), fill=color)
-            top += round(size * 1.4)
-
-    def _wrap(self, text: str, size: int) -> list[str]:
-        """Break at blanks, and inside a word only where it is wider than the block."""
-        font = _font(size)
-        lines, line = [], ""
-        for word in text.split():
-            if line and font.getlength(f"{line} {word}") <= self._width:
-                line = f"{line} {word}"
-                continue
-            if line:
-                lines.append(line)
-            while font.getlength(word) > self._width:
-                fitting = next(
-                    (count for count in range(len(word), 1, -1) if font.getlength(word[:count]) <= self._width), 1
-                )
-                lines.append(word[:fitting])
-                word = word[fitting:]
-            line = word
-        return [*lines, line]

@@ -8,7 +8,7 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers.utils import logging
 
 from transformers_videorefer.commands import progress
-from transformers_videorefer.commands.progress import TokenProgress, quiet_libraries, report_when_slow
+from transformers_videorefer.commands.progress import TokenProgress, progress_bar, quiet_libraries, report_when_slow
 
 
 def test_only_slow_steps_are_reported_and_only_on_stderr(capsys, monkeypatch: pytest.MonkeyPatch):
@@ -52,3 +52,10 @@ def test_libraries_are_quiet_and_bars_are_for_terminals(monkeypatch: pytest.Monk
     assert calls == []
     quiet_libraries(debug=False)
     assert calls == ["set_verbosity_error"] + ["disable_progress_bar"] * (not is_terminal)
+
+
+def test_bar_counts_and_stays_away_where_nobody_watches(capsys):
+    with progress_bar(10, task="checking", unit="B") as bar:
+        bar.update(4)
+    assert (bar.disable, bar.total) == (True, 10)
+    assert capsys.readouterr() == ("", "")

@@ -81,3 +81,25 @@ class TokenProgress:
     def end(self) -> None:
         """Remove the bar."""
         self._bar.close()
+
+
+def progress_bar(total: int, *, task: str, unit: str) -> tqdm:
+    """Make a progress bar on stderr that appears after a second, on terminals only.
+
+    Args:
+        total (`int`): What the bar counts to.
+        task (`str`): What is being done, for example "checking".
+        unit (`str`): What is counted; "B" for bytes.
+
+    Returns:
+        `tqdm`: The bar, to be used as a context manager.
+    """
+    return tqdm(
+        total=total,
+        desc=task,
+        unit=unit,
+        unit_scale=unit == "B",
+        delay=SLOW_AFTER_SECONDS,
+        leave=False,
+        disable=None,  # draws the bar on terminals only
+    )

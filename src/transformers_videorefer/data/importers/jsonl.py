@@ -1,0 +1,257 @@
+"""JSON lines of our own rows, written by hand or by a script: regions of every form that JSON can hold.
+
+A line is a row of the conversation schema: `video` or `image` (path below the folder of videos), `messages` and
+`regions`, with `id`, `edit_list`, `task` and `source` as they are known. Instead of `messages`, `question` and `answer`
+may stand. The frames of a region are marked by `rle`, `polygon`, `box`, `scribble` or `mask` (path of a picture,
+relative to the file), with `size` and `label` as the processor takes them; `masks` with `frame_indices` works too. All
+become run lengths or boxes. A JSON array of rows is read as well.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformers_videorefer.data.defects import Defect, RecordError, make_defect
+from transformers_videorefer.data.json_stream import BrokenRecord, iterate_records
+from transformers_videorefer.data.paths import is_unsafe_path
+from transformers_videorefer.data.rle import encode_rle
+from transformers_videorefer.region_form_videorefer import RegionFrame, parse_region
+from transformers_videorefer.region_masks_videorefer import decode_mask
+from transformers_videorefer.regions_videorefer import select_frames
+
+from .common import REGION_MARK, Candidate, ImportOptions, fail
+from .loose_json import as_list, as_mapping
+from .videos import VideoFolder, VideoInfo
+
+
+SOURCE = "jsonl"
+_ROLES = ("system", "user", "assistant")
+_EDIT_LISTS = ("apply", "ignore")
+_MEDIA = ("video", "image")
+_MAX_FRAME_NUMBER = 2**31 - 1
+
+
+def read_jsonl(path: Path, videos: VideoFolder, options: ImportOptions) -> Iterator[Candidate]:
+    """Read rows from JSON lines.
+
+    Args:
+        path (`Path`): The file, also gzipped; it is read as a stream.
+        videos ([`VideoFolder`]): Where videos and images are.
+        options ([`ImportOptions`]): `question` and `answer_field` (`"answer"` by default) are for rows without
+            `messages`; `stride` thins the frames of each region.
+
+    Yields:
+        [`Candidate`]: One for each line.
+
+    Raises:
+        ValueError: If the file is neither JSON lines nor a JSON array.
+    """
+    for number, (position, record) in enumerate(iterate_records(path)):
+        given = record.get("id") if isinstance(record, Mapping) else None
+        row_id = str(given) if isinstance(given, (str, int)) and given != "" else str(number)
+        where = f"{path.name}, row {number} (byte {position}), id {row_id}"
+        yield Candidate(where, row_id, partial(_row, record, row_id, path.parent, videos, options))
+
+
+def _row(
+    record: Any, row_id: str, folder: Path, videos: VideoFolder, options: ImportOptions
+) -> tuple[dict[str, Any] | None, list[Defect]]:
+    if isinstance(record, BrokenRecord):
+        raise fail("broken_json", record.reason)
+    if not isinstance(record, Mapping):
+        raise fail("wrong_type", "a row is a JSON object.")
+    texts = {key: _text(record, key) for key in (*_MEDIA, "task", "source", "edit_list")}
+    edit_list = texts["edit_list"] or "apply"
+    if edit_list not in _EDIT_LISTS:
+        raise fail("wrong_type", f"`edit_list` must be one of {', '.join(_EDIT_LISTS)}, got {edit_list!r}.")
+    media = {kind: videos.find([texts[kind]], edit_list=edit_list) for kind in _MEDIA if texts[kind]}
+    regions = record.get("regions") or []
+    if not isinstance(regions, list):
+        raise fail("wrong_type", "`regions` must be a list.")
+    defects: list[Defect] = []
+    messages = _messages(record, options, list(media))
+    marks = [mark for message in messages for mark in _marks(message, defects)]
+    if marks.count("region") != len(regions):
+        message = (
+            f"there are {marks.count('region')} {REGION_MARK} marks for {len(regions)} regions. Write one for each."
+        )
+        raise fail("region_mark_mismatch", message)
+    order = [mark for mark in marks if mark in _MEDIA]
+    if sorted(order) != sorted(media):
+        raise fail("media_mark_mismatch", f"there are {len(order)} media marks for {len(media)} media.")
+    converted = []
+    for position, region in enumerate(regions):
+        where = f"region {position}"
+        converted.append(_region(region, position, media, order, folder, options.stride, defects, where))
+    row = {
+        "id": row_id,
+        **{kind: media[kind].name if kind in media else None for kind in _MEDIA},
+        "messages": messages,
+        "regions": converted,
+        "edit_list": edit_list,
+        "task": texts["task"],
+        "source": texts["source"] or SOURCE,
+    }
+    is_lost = any(not any(frame["rle"] or frame["box"] for frame in region["frames"]) for region in converted)
+    if is_lost and not any(defect.is_fatal for defect in defects):
+        defects.append(make_defect("region_without_mask", "a region shows nothing in any frame."))
+    return None if is_lost else row, defects
+
+
+def _text(record: Mapping[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    if value is not None and not isinstance(value, str):
+        raise fail("wrong_type", f"`{key}` must be a text, got {value!r:.60}.")
+    return value or None
+
+
+def _messages(record: Mapping[str, Any], options: ImportOptions, media: Sequence[str]) -> list[dict[str, str]]:
+    """Read the conversation, or make one of question and answer; marks of media that are missing stand in front."""
+    given = record.get("messages")
+    if given is None:
+        question, answer = (
+            _text(record, "question") or options.question,
+            _text(record, options.answer_field or "answer"),
+        )
+        messages = [{"role": "user", "content": question}]
+        messages += [{"role": "assistant", "content": answer.strip()}] if answer and answer.strip() else []
+    else:
+        if not isinstance(given, list) or not given:
+            raise fail("wrong_type", "`messages` must be a list with at least one turn.")
+        messages = []
+        for turn in given:
+            known = isinstance(turn, Mapping) and turn.get("role") in _ROLES and isinstance(turn.get("content"), str)
+            if not known:
+                raise fail("wrong_type", f"a turn has a `role` of {', '.join(_ROLES)} and a text as `content`.")
+            messages.append({"role": turn["role"], "content": turn["content"]})
+    first = next((message for message in messages if message["role"] == "user"), None)
+    if first is None:
+        raise fail("missing_field", "the messages have no turn of the user.")
+    for kind in reversed(media):
+        if not any(f"<{kind}>" in message["content"] for message in messages):
+            first["content"] = f"<{kind}>\n{first['content']}"
+    return messages
+
+
+def _marks(message: Mapping[str, str], defects: list[Defect]) -> list[str]:
+    """List the marks of a turn in their order."""
+    found = []
+    for piece in message["content"].split("<")[1:]:
+        name = piece.partition(">")[0]
+        if name in (*_MEDIA, "region") and ">" in piece:
+            found.append(name)
+    if found and message["role"] != "user":
+        defects.append(make_defect("mark_in_answer", f"a turn of the {message['role']} holds <{found[0]}>."))
+        return []
+    return found
+
+
+def _region(
+    region: Any,
+    position: int,
+    media: Mapping[str, VideoInfo],
+    order: Sequence[str],
+    folder: Path,
+    stride: int,
+    defects: list[Defect],
+    where: str,
+) -> dict[str, Any]:
+    """Convert a region; frames that are broken become null and a defect."""
+    if not isinstance(region, Mapping):
+        raise fail("wrong_type", f"{where}: a region is a JSON object.")
+    place = region.get("media")
+    if not order or (place is None and len(order) > 1):
+        raise fail("region_without_media", f"{where}: `media` must say which of the {len(order)} media it is on.")
+    place = 0 if place is None else place
+    if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(order):
+        raise fail("region_without_media", f"{where}: `media` is {place!r}, but there are {len(order)} media.")
+    video, is_image = media[order[place]], order[place] == "image"
+    entries = region.get("frames")
+    is_split = isinstance(entries, list) and len(entries) > 0
+    parts = [{**region, "frames": [entry]} for entry in entries] if is_split else [region]
+    frames: list[dict[str, Any]] = []
+    for number, part in enumerate(parts):
+        at = f"{where}, frames[{number}]" if is_split else where
+        try:
+            frames += _part_frames(_with_pictures(part, folder), video, is_image, at)
+        except RecordError as error:
+            defects.extend(error.defects)
+        except (ValueError, TypeError, OSError, OverflowError) as error:
+            defects.append(make_defect("wrong_type", str(error)))
+            index = as_mapping(as_list(part.get("frames"))[0]).get("frame_index") if is_split else None
+            if isinstance(index, int) and 0 <= index < min(video.num_frames, _MAX_FRAME_NUMBER):
+                frames.append(_null_frame(int(index)))
+    object_id = region.get("object_id")
+    return {"object_id": str(position if object_id is None else object_id), "media": place, "frames": frames[::stride]}
+
+
+def _null_frame(index: int) -> dict[str, Any]:
+    return {"frame_index": index, "rle": None, "box": None, "size": None}
+
+
+def _with_pictures(region: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Resolve the paths of mask pictures, which are relative to the file and must stay below its folder."""
+
+    def resolve(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if is_unsafe_path(value):
+            raise fail("unsafe_path", f"the mask picture {value!r} is no path below the folder of the file.")
+        return str(folder / value)
+
+    resolved = dict(region)
+    if isinstance(region.get("object_id"), int):
+        resolved["object_id"] = str(region["object_id"])
+    if isinstance(region.get("frames"), list):
+        resolved["frames"] = [
+            {**entry, "mask": resolve(entry["mask"])} if isinstance(entry, Mapping) and "mask" in entry else entry
+            for entry in region["frames"]
+        ]
+    if isinstance(region.get("masks"), list):
+        resolved["masks"] = [resolve(mask) for mask in region["masks"]]
+    return resolved
+
+
+def _part_frames(region: Mapping[str, Any], video: VideoInfo, is_image: bool, where: str) -> list[dict[str, Any]]:
+    """Convert the frames of a region; an explicit null, and a mask without a pixel, stay as null."""
+
+    def frame_times() -> np.ndarray:
+        if video.frame_times is None:
+            raise ValueError(f"{where}: a folder of pictures has no times. Give `frame_index`.")
+        return video.frame_times
+
+    parsed = parse_region(region, where=where)
+    if all(frame.form is None for frame in parsed.frames):
+        return [_null_frame(frame.frame_index or 0) for frame in parsed.frames]
+    located = select_frames(
+        parsed,
+        num_frames=video.num_frames,
+        frame_times=frame_times,
+        max_frames=None,
+        empty_masks="keep",
+        where=where,
+        is_image=is_image,
+    )
+    return [_frame(index, frame, video, f"{where}, frame {index}") for index, frame in located]
+
+
+def _frame(index: int, frame: RegionFrame, video: VideoInfo, where: str) -> dict[str, Any]:
+    entry = _null_frame(index)
+    mask = decode_mask(frame, height=video.height, width=video.width, where=where)
+    if not mask.any():
+        return entry
+    if frame.form == "box":
+        height, width = frame.size or video.size
+        scale = np.array([video.width / width, video.height / height] * 2)
+        entry["box"] = (frame.value * scale).tolist()
+        return entry
+    entry["rle"] = encode_rle(mask)
+    if mask.shape != video.size:
+        entry["size"] = list(mask.shape)
+    return entry
+
+
+__all__ = ["read_jsonl"]
