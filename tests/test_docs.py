@@ -1,30 +1,64 @@
-"""Every Python snippet of the README and of docs/ runs as written, from the root of the repository."""
+"""Every Python snippet of the README and of docs/usage.md runs as written, and the README's marked commands before it."""
 
 import re
+import runpy
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+
+from transformers_videorefer.cli import main
 
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/usage.md")
 # Needs the published weights.
 NEEDS_WEIGHTS = 'from_pretrained("DAMO-NLP-SG/VideoRefer-7B", dtype='
+# Commands behind this comment run offline and leave only new files in the current folder.
+RUNS_OFFLINE = "<!-- runs offline -->"
+BLOCKS = re.compile(rf"^(?:{RUNS_OFFLINE}\n```bash|```(python))\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def copy_of_repository(monkeypatch, tmp_path):
+    """A folder that looks like the root of the repository, to work in without leaving anything there."""
+    for entry in ("examples", "dataset_scripts", "tests", "eval_metrics", "src"):
+        (tmp_path / entry).symlink_to(ROOT / entry)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def run_commands(block, monkeypatch):
+    for line in block.strip().replace("\\\n", " ").split("\n"):
+        program, *arguments = shlex.split(line, comments=True)
+        if program == "python":
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "argv", arguments)
+                patch.setattr(sys, "path", [str(Path(arguments[0]).parent), *sys.path])
+                runpy.run_path(arguments[0], run_name="__main__")
+        else:
+            assert program == "videorefer", line
+            assert main(arguments) in (None, 0), line
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.usefixtures("copy_of_repository")
 def test_snippets_run(document, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    snippets = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL | re.M)
+    text = (ROOT / document).read_text(encoding="utf-8")
     namespace: dict = {}
-    num_run = 0
-    for snippet in snippets:
-        if NEEDS_WEIGHTS in snippet:
-            continue
-        exec(compile(snippet, document, "exec"), namespace)  # one document is one session
-        num_run += 1
+    num_run = num_commands = 0
+    for is_python, block in BLOCKS.findall(text):
+        if not is_python:
+            run_commands(block, monkeypatch)
+            num_commands += 1
+        elif NEEDS_WEIGHTS not in block:
+            exec(compile(block, document, "exec"), namespace)  # one document is one session
+            num_run += 1
     assert num_run >= 2
+    assert num_commands == text.count(RUNS_OFFLINE)
     if document == "README.md":
+        assert num_commands >= 2
         assert capsys.readouterr().out.strip(), "the README prints an answer"
 
 
