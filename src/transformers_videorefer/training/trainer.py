@@ -1,0 +1,382 @@
+"""The trainer: TRL's `SFTTrainer` with VideoRefer's stages, batches and guards."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, TrainerCallback
+
+from .batches import (
+    MediaSizes,
+    add_missing_media,
+    describe_batch,
+    empty_batch,
+    name_numbers,
+    select_rows,
+    split_by_load,
+    visual_tokens_per_row,
+)
+from .config import VideoReferSFTConfig
+from .defaults import load_model, make_collator
+from .guards import FEWEST_ROWS, REPORT, RowGuard, RowReport
+from .optimizers import build_optimizer, parameter_groups
+from .saving import SavingMixin
+from .stages import LEARNING_MODULES, freeze_all_but, module_of_parameter
+
+
+try:
+    from transformers.trainer_optimizer import is_optimizer_factory
+    from trl import SFTTrainer
+except ImportError as error:
+    raise ImportError(
+        "Training needs the library `trl`. Install it with `pip install transformers-videorefer[train]`."
+    ) from error
+
+logger = logging.getLogger(__name__)
+
+_HALF_PRECISIONS = (torch.bfloat16, torch.float16)
+
+
+class _ProgressCallback(TrainerCallback):
+    """Tells the collator which epoch begins, judges the rows of each epoch, and notes learning rates as they are used."""
+
+    def __init__(self, trainer: "VideoReferSFTTrainer"):
+        self._trainer = trainer
+        self._epoch = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._epoch = int(state.epoch or 0)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if hasattr(self._trainer.data_collator, "set_epoch"):
+            self._trainer.data_collator.set_epoch(self._epoch)
+        self._epoch += 1
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer.note_learning_rates()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer.guard.check()
+
+
+class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
+    """Fine-tunes VideoRefer on rows of any of our sets, and of sets with `messages` and `images` as TRL has them.
+
+    Args:
+        model (`str` or [`VideoReferForConditionalGeneration`]): The model, or folder or Hub id to load it from; also
+            one with adapters (`PeftModel`).
+        args ([`VideoReferSFTConfig`], *optional*): Settings.
+        data_collator (`Callable`, *optional*): Makes batches of rows; a [`VideoReferDataCollator`] with the settings of
+            `args` by default.
+        train_dataset (`Dataset` or `IterableDataset`, *optional*): Rows to learn from.
+        eval_dataset (`Dataset`, `IterableDataset` or `dict`, *optional*): Rows to measure the loss on.
+        processing_class ([`VideoReferProcessor`], *optional*): The processor; that of the model's folder by default.
+        peft_config (`PeftConfig`, *optional*): Train adapters. Where it leaves them open, `target_modules` are the
+            projections of the language model and `modules_to_save` connector and region encoder.
+        quantization_config (`BitsAndBytesConfig`, *optional*): Load `model` with quantized weights.
+        dataset_names (`Sequence[str]`, *optional*): What the model card calls the data.
+        kwargs: Further arguments of `SFTTrainer`.
+
+    Raises:
+        ValueError: If adapters would lie outside of the language model, or nothing would learn.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        args: VideoReferSFTConfig | None = None,
+        data_collator: Callable[..., Any] | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: ProcessorMixin | None = None,
+        *,
+        peft_config: Any = None,
+        quantization_config: Any = None,
+        dataset_names: Sequence[str] = (),
+        **kwargs: Any,
+    ):
+        args = VideoReferSFTConfig(output_dir="videorefer-sft") if args is None else args
+        self.dataset_names = list(dataset_names)
+        if isinstance(model, str):
+            model = load_model(model, args, quantization_config)
+        self._base_name = model.config.name_or_path
+        if processing_class is None:
+            processing_class = AutoProcessor.from_pretrained(self._base_name)
+        self._is_peft = peft_config is not None or hasattr(model, "peft_config")
+        self._saves_components = bool(args.save_components_only) and not self._is_peft
+        if peft_config is not None:
+            from .lora import complete_lora_config
+
+            complete_lora_config(peft_config)
+        elif not self._is_peft:
+            freeze_all_but(model, args.trainable_modules)
+        self._sizes = MediaSizes.from_processor(processing_class)
+        self._eval_collator = None
+        self._learning_rates: dict[str, float] = {}
+        if data_collator is None:
+            data_collator, self._eval_collator = (make_collator(processing_class, args, self._sizes) for _ in "te")
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            peft_config=peft_config,
+            **kwargs,
+        )
+        if peft_config is not None:
+            from .lora import check_adapters
+
+            check_adapters(self.model)
+        self._weights_dtype = self._learn_in_float32()
+        self._learning_modules = sorted(
+            {module_of_parameter(name) for name, value in self.model.named_parameters() if value.requires_grad}
+            - {None}
+        )
+        self.guard = self._make_guard()
+        self.add_callback(_ProgressCallback(self))
+
+    def _make_guard(self) -> RowGuard:
+        num_rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else FEWEST_ROWS
+        return RowGuard(
+            self.args.output_dir,
+            self.args.max_bad_row_share,
+            process_index=self.args.process_index,
+            fewest_rows=min(FEWEST_ROWS, num_rows),
+        )
+
+    @property
+    def _unwrapped(self) -> PreTrainedModel:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _learn_in_float32(self) -> torch.dtype | None:
+        """Hold what learns in float32 when the model was loaded in half precision, whose steps are too coarse.
+
+        Returns:
+            `torch.dtype` or `None`: Dtype the weights had; `None` if nothing changed. Sharded training keeps float32
+            copies of its own, and quantized models stay as they are.
+        """
+        mixed = self.args.bf16 or self.args.fp16
+        if (
+            not mixed
+            or self.is_deepspeed_enabled
+            or self.is_fsdp_enabled
+            or getattr(self.model, "is_quantized", False)
+        ):
+            return None
+        halves = {p.dtype for p in self.model.parameters() if p.requires_grad and p.dtype in _HALF_PRECISIONS}
+        for parameter in self.model.parameters():
+            if parameter.requires_grad and parameter.dtype in _HALF_PRECISIONS:
+                parameter.data = parameter.data.float()
+        return halves.pop() if len(halves) == 1 and not self._is_peft else None
+
+    def _set_signature_columns_if_needed(self) -> None:
+        # All columns of a row reach the collator.
+        if self._signature_columns is None and hasattr(self.train_dataset, "column_names"):
+            self._signature_columns = list(self.train_dataset.column_names or ())
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return the loader of evaluation rows, whose frames are the same in every epoch.
+
+        Args:
+            eval_dataset (`str` or `Dataset`, *optional*): The rows, as in `Trainer`.
+
+        Returns:
+            `DataLoader`: The loader.
+        """
+        training_collator = self.data_collator
+        if self._eval_collator is not None:
+            self.data_collator = self._eval_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = training_collator
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimizer, with a group and a learning rate for each part of the model.
+
+        Args:
+            model (`nn.Module`, *optional*): The wrapped model.
+
+        Returns:
+            `Optimizer`: The optimizer.
+
+        Raises:
+            ValueError: If the chosen optimizer makes its groups itself, or sharded training meets
+                `matrix_optimizer`.
+        """
+        if self.optimizer is not None or self.optimizer_cls_and_kwargs is not None:
+            return super().create_optimizer(model)
+        args = self.args
+        model = self.model if model is None else model
+        optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(args, model)
+        if is_optimizer_factory(optimizer_class) or kwargs.keys() & {"params", "model", "optimizer_dict"}:
+            raise ValueError(
+                f"`optim` {args.optim} sorts the parameters itself and knows no parts of a model. Choose another, or "
+                "pass an optimizer of your own as `optimizers`."
+            )
+        if args.matrix_optimizer is not None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            raise ValueError(
+                "`matrix_optimizer` needs whole matrices, which sharded training does not have. Leave it out, or train "
+                "without sharding."
+            )
+        rates = dict.fromkeys(LEARNING_MODULES, args.learning_rate)
+        for names, rate in (
+            (("connector",), args.connector_learning_rate),
+            (("region_encoder",), args.region_encoder_learning_rate),
+            (("language_model", "lm_head"), args.language_model_learning_rate),
+        ):
+            rates.update({} if rate is None else dict.fromkeys(names, rate))
+        groups = parameter_groups(
+            model,
+            learning_rates=rates,
+            weight_decay=args.weight_decay,
+            decay_names=self.get_decay_parameter_names(model),
+            matrix_learning_rate=args.matrix_learning_rate if args.matrix_optimizer else None,
+        )
+        self.optimizer = build_optimizer(groups, optimizer_class, **kwargs)
+        return self.optimizer
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """Fetch the batches of an optimizer step, see `Trainer.get_batch_samples`, and count what they hold.
+
+        Args:
+            epoch_iterator (`Iterator`): The batches.
+            num_batches (`int`): How many.
+            device (`torch.device`): Where to count.
+
+        Returns:
+            `tuple`: The batches and the number of supervised tokens.
+
+        Raises:
+            ValueError: If too many rows cannot be trained on; it names the last one.
+        """
+        samples, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts, numbers = torch.zeros(3, dtype=torch.long), torch.zeros(5, dtype=torch.long)
+        for batch in samples:
+            if REPORT in batch:
+                counts += self.guard.record(batch[REPORT], self.state.global_step)
+            if "sample_counts" in batch:
+                numbers += torch.tensor(describe_batch(batch, self._sizes.num_patches))
+        totals = self.accelerator.gather(torch.cat([counts, numbers]).to(device).unsqueeze(0)).sum(dim=0).tolist()
+        self.guard.add(*totals[:3])
+        for name, value in name_numbers(totals[3:]).items():
+            self._metrics["train"][name].append(value)
+        return samples, num_items
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Make a training step; a batch beyond `max_visual_tokens_per_batch` passes in several parts.
+
+        Args:
+            model (`nn.Module`): The wrapped model.
+            inputs (`dict[str, Any]`): The batch.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*): Supervised tokens of the whole optimizer step.
+
+        Returns:
+            `torch.Tensor`: The loss, detached.
+        """
+        parts = self._split(inputs)
+        state = self.accelerator.gradient_state
+        is_last_batch = state.sync_gradients
+        losses = []
+        for part in parts[:-1]:
+            # Gradients are exchanged, and DeepSpeed makes its step, with the last part only.
+            state._set_sync_gradients(False)
+            with self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        state._set_sync_gradients(is_last_batch)
+        losses.append(super().training_step(model, parts[-1], num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def _split(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        """Cut a batch into parts within the budget, equally many in every process."""
+        budget = self.args.max_visual_tokens_per_batch
+        if budget is None or "sample_counts" not in inputs:
+            return [inputs]
+        rows = split_by_load(visual_tokens_per_row(inputs, self._sizes.num_patches), budget)
+        num_parts = torch.tensor([len(rows)], device=self.args.device)
+        num_parts = int(self.accelerator.gather(num_parts).max())
+        if num_parts == 1:
+            return [inputs]
+        parts = []
+        for positions in rows:
+            part = select_rows(inputs, positions)
+            if isinstance(report := inputs.get(REPORT), RowReport):
+                part[REPORT] = RowReport(kept=[report.kept[position] for position in positions if report.kept])
+            parts.append(part)
+        return [*parts, *(empty_batch(self._sizes) for _ in range(num_parts - len(parts)))]
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Compute the loss, see `SFTTrainer.compute_loss`.
+
+        Args:
+            model (`nn.Module`): The wrapped model.
+            inputs (`dict[str, Any]`): The batch.
+            return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the outputs, too.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*): Supervised tokens of the whole optimizer step.
+
+        Returns:
+            `torch.Tensor` or `tuple`: The loss, with the outputs if they are asked for.
+
+        Raises:
+            ValueError: If the loss is not finite; it names the rows.
+        """
+        inputs = dict(inputs)
+        report = inputs.pop(REPORT, RowReport())
+        if "sample_counts" in inputs:
+            inputs = add_missing_media(inputs, self._sizes, self._learning_modules)
+        result = super().compute_loss(
+            model, dict(inputs), return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+        )
+        loss = result[0] if return_outputs else result
+        if not torch.isfinite(loss).all():
+            raise ValueError(
+                f"The loss is {loss.item()} at step {self.state.global_step} for the rows "
+                f"{', '.join(self._rows_to_blame(inputs, report))}. Look at them, lower the learning rate or raise the "
+                "precision."
+            )
+        return result
+
+    def _rows_to_blame(self, inputs: dict[str, Any], report: RowReport) -> list[str]:
+        """Find the rows whose own loss is not finite; all rows of the batch where that cannot be told."""
+        is_sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if is_sharded or "sample_counts" not in inputs or len(report.kept) != len(inputs["input_ids"]):
+            return report.kept or ["of this batch"]
+        guilty = []
+        for number, name in enumerate(report.kept):
+            with torch.no_grad(), self.compute_loss_context_manager():
+                outputs = self._unwrapped(**select_rows(inputs, [number]), fused_lm_head=True)
+            if not torch.isfinite(outputs.loss):
+                guilty.append(name)
+        return guilty or report.kept
+
+    def note_learning_rates(self) -> None:
+        """Note the learning rate of each part before a step, for the log, where they differ."""
+        groups = self._optimizer_groups()
+        if len({group["initial_lr"] for group in groups}) > 1:
+            self._learning_rates = {f"learning_rate/{group['name']}": group["lr"] for group in groups}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log metrics; those of training carry the learning rate of each part and the rows left out so far.
+
+        Args:
+            logs (`dict[str, float]`): The metrics.
+            start_time (`float`, *optional*): When training began.
+        """
+        if self.model.training and "loss" in logs:
+            logs["skipped_rows"] = self.guard.counts.unusable
+            logs["too_long_rows"] = self.guard.counts.too_long
+            logs.update(self._learning_rates)
+        super().log(logs, start_time)
