@@ -403,6 +403,27 @@ def test_not_a_video(tmp_path: Path) -> None:
         open_video(path)
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXTINF:4.0,\n../outside.mp4\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile outside.mp4\n",
+    ],
+    ids=["playlist", "concat"],
+)
+def test_lists_of_other_files_are_refused(
+    make_file: Callable[[str], Path], tmp_path: Path, text: str, in_memory: bool
+) -> None:
+    (tmp_path / "inside").mkdir()
+    for folder in (tmp_path, tmp_path / "inside"):
+        (folder / "outside.mp4").write_bytes(make_file("odd_size.mp4").read_bytes())
+    path = tmp_path / "inside" / "list.m3u8"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is no video itself but a list|is not a video that can be decoded"):
+        open_video(path.read_bytes() if in_memory else str(path))
+
+
 def test_content_in_memory_and_file_objects(make_file: Callable[[str], Path]) -> None:
     path = make_file("gop12.mp4")
     frames, content = decode_all(path), path.read_bytes()

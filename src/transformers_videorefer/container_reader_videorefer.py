@@ -38,6 +38,11 @@ OPEN_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 20, 60
 # loader worker that was forked in between would wait for them for ever.
 SINGLE_THREAD = {"threads": 1} if av is not None and int(av.__version__.split(".")[0]) >= 17 else {}
 
+# Formats that name other files or addresses to read. A local file must not lead out of the folder it was taken from.
+LINKING_FORMATS = frozenset(
+    {"avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth"}
+)
+
 
 class _PictureMissingError(Exception):
     """The decoder did not give the picture that the index promises."""
@@ -95,6 +100,8 @@ class ContainerReader(VideoReader):
             # Without the prefix a colon in a file name would be taken for a protocol.
             file = f"file:{file}"
         options = {"ignore_editlist": "1"} if self._edit_list == "ignore" else {}
+        if not self._is_address:
+            options["format_whitelist"] = ",".join(sorted(av.formats_available - LINKING_FORMATS))
         try:
             self._container = av.open(file, container_options=options, metadata_errors="replace", timeout=timeout)
         except av.FFmpegError as error:
@@ -118,6 +125,10 @@ class ContainerReader(VideoReader):
 
     def _explain_open_error(self, error: Exception) -> Exception:
         """Say what is wrong with a file that cannot be opened."""
+        if not self._is_address and isinstance(error, av.ArgumentError):
+            return ValueError(
+                f"{self.name} is no video itself but a list of other files or addresses. Pass the video they belong to."
+            )
         if not isinstance(error, (av.InvalidDataError, av.EOFError)):
             return OSError(f"{self.name} cannot be opened: {error}. Check the address and the access rights.")
         if self._extent is not None and self._extent.head[4:8] == b"ftyp":
