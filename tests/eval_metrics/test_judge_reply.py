@@ -1,0 +1,154 @@
+"""Reading scores out of a judge's reply, and the published reader against what was recorded of it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from conftest import load_json
+from metric_modules import load_metric, sibling
+
+
+SCORES = {"SC": 5, "AD": 4, "TD": 3, "HD": 0}
+TEXT = """1. Subject Correspondence: 5
+2. Appearance Description: 4
+3. Temporal Description: 3
+4. Hallucination Detection: 0"""
+NAMES = {
+    "SC": "Subject Correspondence",
+    "AD": "Appearance Description",
+    "TD": "Temporal Description",
+    "HD": "Hallucination Detection",
+}
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return sibling(load_metric("videorefer_bench_d"), "judge_reply")
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return load_json("metrics/scorers.json")["bench_d_results"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        SCORES,
+        {NAMES[name]: value for name, value in SCORES.items()},
+        {name: np.int64(value) for name, value in SCORES.items()},
+        json.dumps(SCORES),
+        {name: {"score": value, "explanation": "so"} for name, value in SCORES.items()},
+        json.dumps({"explanation": TEXT.replace("5", "1"), **SCORES}),
+        json.dumps({"subject_correspondence": 5.0, "AD": "4", "Temporal-Description": 3, "hd": 0}),
+        f"```json\n{json.dumps(SCORES)}\n```",
+        TEXT,
+        TEXT.replace("\n", "\nExplanation: it is so.\n\n"),
+        TEXT.replace("\n", " "),
+        TEXT.replace("5", "5/5").replace(": 3", ": 3."),
+        TEXT.replace("1. Subject Correspondence:", "**1. Subject Correspondence (SC):**"),
+        TEXT.replace(": ", ":\n"),
+        TEXT.lower(),
+        re.sub(r"\d\. ", "- ", TEXT),
+        "  \n> " + TEXT,
+    ],
+)
+def test_readable_replies(reader, reply):
+    assert reader.read_reply(reply) == SCORES
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (None, "the reply is empty"),
+        ("  ", "the reply is empty"),
+        ("I can't say.", "neither JSON nor the published text form"),
+        ("The text only says:\n" + TEXT, "neither JSON nor the published text form"),
+        ("The text only says: </think> " + json.dumps(SCORES), "neither JSON nor the published text form"),
+        (json.dumps(list(SCORES.values())), "neither JSON nor the published text form"),
+        (TEXT.replace("4. Hallucination Detection: 0", ""), "gives no HD"),
+        (TEXT.replace(": 5", ": 6"), "SC is 6.0, which is no whole number from 0 to 5"),
+        (TEXT.replace(": 5", ": 55"), "SC is 55.0"),
+        (TEXT.replace(": 5", ": -1"), "SC is '-1'"),
+        (TEXT.replace(": 5", ": 4.5"), "SC is '4.5'"),
+        (TEXT.replace(": 5", ": N/A"), "SC is 'N/A'"),
+        (TEXT.replace("Correspondence: 5", "Correspondence:"), "gives no SC"),
+        (f"{TEXT}\nThe text says:\n1. Subject Correspondence: 4", "gives SC several times with different scores"),
+        ({**SCORES, "SC": 6}, "SC is 6"),
+        ({**SCORES, "SC": -1}, "SC is -1"),
+        ({**SCORES, "SC": 4.5}, "SC is 4.5"),
+        ({**SCORES, "SC": True}, "SC is True"),
+        ({**SCORES, "SC": None}, "SC is None"),
+        ({**SCORES, "SC": float("nan")}, "SC is nan"),
+        ({**SCORES, "Subject Correspondence": 5}, "gives SC twice"),
+        ('{"SC": 5, "SC": 1, "AD": 4, "TD": 3, "HD": 0}', "gives a key twice"),
+        # Broken JSON that quotes the published form must not be read as that form.
+        ('{"explanation": "' + TEXT, "no valid JSON"),
+        ("```\n" + TEXT + "\n```", "no valid JSON"),
+        ("[" * 100000, "neither JSON nor"),
+        ("```json\n[1, 2]\n```", "JSON, but no object"),
+        ('{"a":' * 100000, "no valid JSON"),
+    ],
+)
+def test_unreadable_replies(reader, reply, reason):
+    with pytest.raises(reader.UnreadableReplyError, match=reason):
+        reader.read_reply(reply)
+
+
+def test_a_reply_of_another_kind_is_an_error_of_the_judge(reader):
+    with pytest.raises(TypeError, match="A judge returned list. Return its reply as text, or a dict of scores"):
+        reader.read_reply([5, 4, 3, 0])
+
+
+def test_published_reader_gives_the_recorded_records(reader, recorded):
+    assert len(recorded) == 24
+    for run in recorded:
+        records, num_dropped = [], 0
+        for record in run["input"]:
+            scores = reader.published_scores(record.get("gpt"))
+            num_dropped += scores is None
+            records += [] if scores is None else [{**record, **scores}]
+        assert records == run["records_after_extract"], run["name"]
+        printed = f"####error num:  {num_dropped}\n" if num_dropped else ""
+        assert printed == run["extract"]["stdout"], run["name"]
+
+
+def test_published_summary_gives_the_recorded_averages(reader, recorded):
+    num_complete = 0
+    for run in recorded:
+        summary = reader.published_summary([record.get("gpt") for record in run["input"]])
+        printed = ""
+        for name, full in NAMES.items():
+            if summary[name]["mean"] is None:  # here the published script stops
+                break
+            printed += f"{full} :  {summary[name]['mean']}\n{summary[name]['num_replies']}\n"
+        if summary["average"] is not None:
+            printed += f"all....\n{summary['average']}\n"
+            num_complete += 1
+        assert printed == run["analyze"]["stdout"], run["name"]
+        assert (summary["average"] is None) == ("ZeroDivisionError" in run["analyze"]["stderr_last_line"])
+    assert num_complete == 6
+
+
+def test_scores_out_of_range_count_in_the_published_summary_only(reader, recorded):
+    replies = [record.get("gpt") for record in next(run for run in recorded if run["name"] == "mixed")["input"]]
+    assert reader.published_summary(replies)["SC"]["mean"] > 5
+    metric = load_metric("videorefer_bench_d")
+    texts = [str(index) for index in range(len(replies))]
+    result = metric.compute(predictions=texts, references=texts, judge=lambda messages: replies[_number(messages)])
+    # By hand: four dimensions of whole numbers are readable in the notes below and in three of the first four.
+    readable = (
+        "score/max form",
+        "bold markdown",
+        "no space after colon",
+        "score on next line",
+        "numbered explanation",
+    )
+    readable += ("one line",)
+    assert result["num_unscored"] == len(replies) - 3 - len(readable)
+    assert result["SC"] == (5 + 0 + 3 + 4 + 5 + 5 + 5 + 5 + 5) / len(replies)
+
+
+def _number(messages):
+    return int(json.loads(messages[-1]["content"])["prediction"])
