@@ -19,9 +19,10 @@ OPTIONAL = {"av", "pycocotools"}
 ARROWS = {
     "exported": set(),
     "checkpoints": {"exported"},
+    "preview": {"exported"},
     "data": {"exported", "checkpoints"},
     "training": {"exported", "checkpoints", "data"},
-    "evaluation": {"exported", "checkpoints", "data"},
+    "evaluation": {"exported", "checkpoints", "preview", "data"},
     "engine": {"exported", "checkpoints", "data"},
     "hub": {"exported", "checkpoints", "data"},
     "demo": {"exported", "checkpoints", "data"},
@@ -49,6 +50,8 @@ def part_of(module: str) -> str:
     first = module.split(".")[0]
     if first.endswith("_videorefer"):
         return "exported"
+    if first.startswith("preview_"):
+        return "preview"
     return "checkpoints" if first == "published_layout" else first
 
 

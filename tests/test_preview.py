@@ -191,3 +191,14 @@ def test_region_outside_the_video_is_refused(reference: Path):
         read_marked_frames(
             reference / "media" / "clip.mp4", {"a": {"frames": [{"frame_index": 99, "box": [0, 0, 5, 5]}]}}
         )
+
+
+def test_outlines_only_leave_the_inside_and_the_surroundings_as_they_are() -> None:
+    frame = np.full((200, 300, 3), 90, dtype=np.uint8)
+    mask = np.zeros((200, 300), dtype=bool)
+    mask[80:140, 100:200] = True
+    drawn = np.asarray(draw_regions(frame, {"dog": mask}, colors={"dog": (255, 0, 0)}, outlines_only=True))
+    changed = (drawn != 90).any(axis=-1)
+    assert changed[80, 150] and changed[110, 100]  # the border
+    assert not changed[88:132, 108:192].any()  # no tint
+    assert not changed[:72].any() and not changed[148:].any()  # no label

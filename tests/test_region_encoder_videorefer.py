@@ -93,3 +93,14 @@ def test_gradients_reach_every_frame():
     tokens = torch.randn(6, 3, requires_grad=True)
     VideoReferTemporalTokenMerge()(tokens, torch.tensor([6]), torch.tensor([2])).sum().backward()
     assert (tokens.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_join_pairs_tells_similarity_and_what_is_joined_in_each_region() -> None:
+    # Directions at 0, 60, 90 degrees, then at 0 and 45 degrees of the next region.
+    angles = torch.deg2rad(torch.tensor([0.0, 60, 90, 0, 45]))
+    tokens = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    similarity, is_joined = VideoReferTemporalTokenMerge().join_pairs(
+        tokens, torch.tensor([3, 2]), torch.tensor([2, 1])
+    )
+    assert torch.allclose(similarity, torch.tensor([0.5, 3**0.5 / 2, 0.0, 2**-0.5]), atol=1e-6)
+    assert is_joined.tolist() == [False, True, False, True]

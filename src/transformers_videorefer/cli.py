@@ -12,6 +12,7 @@ from transformers_videorefer import __version__
 from .commands.ask import add_ask_parser
 from .commands.convert import add_convert_parser
 from .commands.data import add_data_parser
+from .commands.eval import add_eval_parser
 from .commands.quickstart import add_quickstart_parser
 from .commands.region_flags import REGION_FORMS
 
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show library messages, and errors with their traceback")
-    for add_parser in (add_ask_parser, add_convert_parser, add_data_parser, add_quickstart_parser):
+    for add_parser in (add_ask_parser, add_convert_parser, add_data_parser, add_eval_parser, add_quickstart_parser):
         add_parser(commands, parents=[common])
     return parser
 

@@ -70,6 +70,7 @@ def draw_regions(
     *,
     colors: Mapping[str, Color] | None = None,
     width: int | None = None,
+    outlines_only: bool = False,
 ) -> Image.Image:
     """Outline regions on a frame and label them with their names.
 
@@ -79,6 +80,8 @@ def draw_regions(
             empty ones are left out.
         colors (`Mapping[str, tuple[int, int, int]]`, *optional*): RGB colour by name; `region_colors` by default.
         width (`int`, *optional*): Width of the picture in pixels; that of the frame by default.
+        outlines_only (`bool`, *optional*, defaults to `False`): Leave out labels and tint, which hide and change what
+            a model is asked about.
 
     Returns:
         `PIL.Image.Image`: RGB picture, `width` wide, with the aspect ratio of the frame.
@@ -104,9 +107,9 @@ def draw_regions(
     visible = {name: _resize_mask(mask, size) for name, mask in masks.items() if mask.any()}
     # Large regions first, so that the outline of a small one inside a large one stays on top.
     for name in sorted(visible, key=lambda name: -int(masks[name].sum())):
-        _outline(picture, visible[name], colors[name])
+        _outline(picture, visible[name], colors[name], is_tinted=not outlines_only)
     taken: list[tuple[int, int, int, int]] = []
-    for name, mask in visible.items():
+    for name, mask in {} if outlines_only else visible.items():
         _draw_label(picture, name, mask.getbbox(), colors[name], taken)
     return picture
 
@@ -270,21 +273,24 @@ def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return resized
 
 
-def _outline(picture: Image.Image, mask: Image.Image, color: Color) -> None:
-    """Tint a region and draw its border: coloured, with a thin dark rim that shows on bright ground."""
+def _outline(picture: Image.Image, mask: Image.Image, color: Color, *, is_tinted: bool) -> None:
+    """Draw the border of a region, coloured, with a thin dark rim that shows on bright ground, and tint its inside."""
     stroke = 2 * max(2, round(max(picture.size) / 300)) + 1  # odd, as the filters want it
-    picture.paste(color, mask=mask.point(lambda value: round(value * _FILL_OPACITY)))
-    # The filters repeat the pixels at the edge of the picture, so a region that is cut by it has no border there;
-    # a rim of background gives it one.
-    padded = Image.new("L", (picture.width + 2 * stroke, picture.height + 2 * stroke))
-    padded.paste(mask, (stroke, stroke))
+    if is_tinted:
+        picture.paste(color, mask=mask.point(lambda value: round(value * _FILL_OPACITY)))
+    # The filters are slow, so they see the surroundings of the region only. They repeat the pixels at the edge of a
+    # picture, so a region that is cut by it would have no border there; a rim of background gives it one.
+    left, top, right, bottom = mask.getbbox()
+    rim_width = 2 * stroke
+    padded = Image.new("L", (right - left + 2 * rim_width, bottom - top + 2 * rim_width))
+    padded.paste(mask.crop((left, top, right, bottom)), (rim_width, rim_width))
     outer = padded.filter(ImageFilter.MaxFilter(stroke))
     inner = padded.filter(ImageFilter.MinFilter(stroke))
-    crop = (stroke, stroke, stroke + picture.width, stroke + picture.height)
     smooth = ImageFilter.GaussianBlur(0.7)
     rim = ImageChops.subtract(outer.filter(ImageFilter.MaxFilter(3)), inner.filter(ImageFilter.MinFilter(3)))
-    picture.paste(_HALO, mask=rim.crop(crop).filter(smooth).point(lambda value: round(value * _HALO_OPACITY)))
-    picture.paste(color, mask=ImageChops.subtract(outer, inner).crop(crop).filter(smooth))
+    place = (left - rim_width, top - rim_width, right + rim_width, bottom + rim_width)
+    picture.paste(_HALO, place, rim.filter(smooth).point(lambda value: round(value * _HALO_OPACITY)))
+    picture.paste(color, place, ImageChops.subtract(outer, inner).filter(smooth))
 
 
 def _draw_label(

@@ -61,6 +61,27 @@ class VideoReferTemporalTokenMerge(nn.Module):
         """
         if len(tokens) < 2:
             return tokens
+        _, is_joined = self.join_pairs(tokens, lengths, num_tokens)
+        # A token starts a new run unless it is joined to its predecessor.
+        run_ids = F.pad((~is_joined).long().cumsum(0), (1, 0))
+        num_runs = int(num_tokens.sum())
+        sums = tokens.new_zeros((num_runs, tokens.shape[1])).index_add(0, run_ids, tokens)
+        return sums / torch.bincount(run_ids, minlength=num_runs).unsqueeze(-1)
+
+    def join_pairs(
+        self, tokens: torch.Tensor, lengths: torch.Tensor, num_tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Find the pairs of neighbours that the merge joins.
+
+        Args:
+            tokens (`torch.FloatTensor` of shape `(sum(lengths), channels)`): Frame tokens, region after region.
+            lengths (`torch.LongTensor` of shape `(num_regions,)`): Frames of each region.
+            num_tokens (`torch.LongTensor` of shape `(num_regions,)`): Tokens to keep of each, at most its length.
+
+        Returns:
+            Two tensors of shape `(sum(lengths) - 1,)`: the cosine similarity of each token and the next one, and
+            whether the two are joined. The pair between two regions never is.
+        """
         region_ids = torch.repeat_interleave(lengths)  # (sum(lengths),)
         same_region = region_ids[1:] == region_ids[:-1]
         with torch.autocast(device_type=tokens.device.type, enabled=False):
@@ -71,12 +92,7 @@ class VideoReferTemporalTokenMerge(nn.Module):
         first_pair_of_region = lengths.cumsum(0) - lengths
         rank = torch.empty_like(order)
         rank[order] = torch.arange(len(order), device=order.device) - first_pair_of_region[region_ids[:-1][order]]
-        is_joined = same_region & (rank < (lengths - num_tokens)[region_ids[:-1]])
-        # A token starts a new run unless it is joined to its predecessor.
-        run_ids = F.pad((~is_joined).long().cumsum(0), (1, 0))
-        num_runs = int(num_tokens.sum())
-        sums = tokens.new_zeros((num_runs, tokens.shape[1])).index_add(0, run_ids, tokens)
-        return sums / torch.bincount(run_ids, minlength=num_runs).unsqueeze(-1)
+        return similarity, same_region & (rank < (lengths - num_tokens)[region_ids[:-1]])
 
 
 class VideoReferRegionEncoder(nn.Module):

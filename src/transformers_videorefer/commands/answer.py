@@ -83,14 +83,14 @@ def answer_question(args: argparse.Namespace, pieces: Sequence[str], marked: Seq
         loading = {"trust_remote_code": args.trust_remote_code, **locate_model(source)}
     if args.vision_tower is not None:
         loading["vision_tower"] = args.vision_tower
-    with report_when_slow(f"loading the processor of {args.model}"), _errors_name_flags(args, marked):
+    with report_when_slow(f"loading the processor of {args.model}"), errors_name_flags(args, marked):
         processor = AutoProcessor.from_pretrained(source, **loading)
     started = time.perf_counter()
-    with report_when_slow(f"reading {args.video}"), _errors_name_flags(args, marked):
+    with report_when_slow(f"reading {args.video}"), errors_name_flags(args, marked):
         inputs = _make_inputs(args, processor, [media, *_interleave(pieces, regions)])
     metadata = {name: inputs.pop(name) for name in ("video_metadata", "region_metadata")}
     seconds = time.perf_counter() - started
-    with report_when_slow(f"loading {args.model}"), _errors_name_flags(args, marked):
+    with report_when_slow(f"loading {args.model}"), errors_name_flags(args, marked):
         model = load_model(source, args.device, args.dtype, **loading)
     started = time.perf_counter()
     answer, is_complete = _generate(args, model, processor, inputs)
@@ -166,8 +166,16 @@ def _make_inputs(args: argparse.Namespace, processor: ProcessorMixin, parts: lis
 
 
 @contextmanager
-def _errors_name_flags(args: argparse.Namespace, marked: Sequence[MarkedRegion]) -> Iterator[None]:
-    """Put flags where messages of the library name samples, regions and arguments, which mean nothing here."""
+def errors_name_flags(args: argparse.Namespace, marked: Sequence[MarkedRegion]) -> Iterator[None]:
+    """Put flags where messages of the library name samples, regions and arguments, which mean nothing here.
+
+    Args:
+        args (`argparse.Namespace`): Flags, of which `video` is what the first video of the first sample is called.
+        marked (`Sequence[MarkedRegion]`): Regions given by flags, one for each region of the first sample.
+
+    Raises:
+        ValueError: In the place of a ValueError, TypeError or OSError.
+    """
     try:
         yield
     except (ValueError, TypeError, OSError) as error:

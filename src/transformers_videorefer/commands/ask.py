@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question
+from .ask_many import add_many_arguments, answer_requests
 from .bundled import TINY_MODEL, TINY_NOTICE
 from .region_flags import REGION_FORMS, AppendRegion, MarkedRegion, group_flags
 
@@ -32,6 +33,8 @@ The question marks every region with <region>, in the order of the flags:
       --box dog=310,0,810,430@1.5s --mask laptop=laptop.png@0 --model {PUBLISHED_MODEL}
 Flags with the same NAME are frames of one region; without NAME each flag is a region of its own.
 FRAME is a frame number, counted from 0 (@12), or a time in seconds (@1.5s); images need none.
+Many questions at once, a row of a dataset in each line, answers as soon as they are ready:
+  videorefer ask --input requests.jsonl --output answers.jsonl --model {PUBLISHED_MODEL}
 """
 
 
@@ -51,8 +54,12 @@ def add_ask_parser(commands: Any, *, parents: list[argparse.ArgumentParser]) -> 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("video", metavar="VIDEO", help="video file, folder of frames, http(s) address, or an image")
-    parser.add_argument("question", metavar="QUESTION", help=f'the question, e.g. "What is {REGION_MARK} doing?"')
+    parser.add_argument(
+        "video", metavar="VIDEO", nargs="?", help="video file, folder of frames, http(s) address, or an image"
+    )
+    parser.add_argument(
+        "question", metavar="QUESTION", nargs="?", help=f'the question, e.g. "What is {REGION_MARK} doing?"'
+    )
     regions = parser.add_argument_group("regions")
     for option, form in REGION_FORMS.items():
         regions.add_argument(
@@ -60,14 +67,14 @@ def add_ask_parser(commands: Any, *, parents: list[argparse.ArgumentParser]) -> 
         )
     regions.add_argument(
         "--region-size",
-        type=_size,
+        type=parse_size,
         metavar="HEIGHTxWIDTH",
         help="size of the picture that coordinates and masks refer to, 1x1 for coordinates from 0 to 1 (default: the "
         "video's)",
     )
     regions.add_argument(
         "--region-frames",
-        type=_frame_limit,
+        type=parse_frame_limit,
         default=argparse.SUPPRESS,  # None means "all", so absence must look different
         metavar="N|all",
         help="most frames used of a region (default: the model's, 32)",
@@ -84,6 +91,7 @@ def add_ask_parser(commands: Any, *, parents: list[argparse.ArgumentParser]) -> 
     _add_video_flags(parser.add_argument_group("video"))
     _add_model_flags(parser.add_argument_group("model"))
     _add_answer_flags(parser.add_argument_group("answer"))
+    add_many_arguments(parser.add_argument_group("many questions"))
     parser.set_defaults(run=run_ask)
 
 
@@ -127,14 +135,36 @@ def _add_answer_flags(group: Any) -> None:
     group.add_argument("--save", metavar="PICTURE", help="draw the regions, the question and the answer")
 
 
-def _size(text: str) -> list[int]:
+def parse_size(text: str) -> list[int]:
+    """Read the value of `--region-size`.
+
+    Args:
+        text (`str`): For example 720x1280.
+
+    Returns:
+        `list[int]`: Height and width.
+
+    Raises:
+        ArgumentTypeError: If the text has another form.
+    """
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is no HEIGHTxWIDTH, e.g. 720x1280")
     return [int(height), int(width)]
 
 
-def _frame_limit(text: str) -> int | None:
+def parse_frame_limit(text: str) -> int | None:
+    """Read the value of `--region-frames`.
+
+    Args:
+        text (`str`): A number, or "all".
+
+    Returns:
+        `int`, *optional*: The number; None for all.
+
+    Raises:
+        ArgumentTypeError: If the text is neither.
+    """
     if text != "all" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor `all`")
     return None if text == "all" else int(text)
@@ -150,6 +180,16 @@ def run_ask(args: argparse.Namespace) -> None:
         ValueError: If flags contradict each other, or the regions do not fit question and video.
         OSError: If a file or the model cannot be read.
     """
+    if args.input is not None:
+        check_model_flag(args)
+        answer_requests(args)
+        return
+    if args.video is None or args.question is None:
+        missing = "VIDEO, QUESTION" if args.video is None else "QUESTION"
+        raise ValueError(
+            f"the following arguments are required: {missing}, or --input with a file of requests "
+            "(`videorefer ask --help` shows all flags)"
+        )
     marked = group_flags(args.region_flags)
     pieces = split_question(args.question, marked)
     _check_flags(args)
@@ -191,8 +231,15 @@ def split_question(question: str, marked: Sequence[MarkedRegion]) -> list[str]:
     return pieces
 
 
-def _check_flags(args: argparse.Namespace) -> None:
-    """Find what is wrong with the flags alone."""
+def check_model_flag(args: argparse.Namespace) -> None:
+    """Find what is wrong with `--model` alone.
+
+    Args:
+        args (`argparse.Namespace`): Flags of `videorefer ask`.
+
+    Raises:
+        ValueError: If it is missing, or names neither a folder nor a Hub id.
+    """
     if args.model is None:
         raise ValueError(
             f"--model is missing. Pass --model {PUBLISHED_MODEL} (the published weights, 16 GB), another Hub id or a "
@@ -202,6 +249,13 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise ValueError(
             f"`--model {args.model}`: there is no such folder, and a Hub id looks like {PUBLISHED_MODEL}."
         )
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Find what is wrong with the flags alone."""
+    check_model_flag(args)
+    if args.output is not None:
+        raise ValueError("--output has no effect without --input. Drop it, or pass a file of requests.")
     if not args.video.startswith(ADDRESS_PREFIXES) and not Path(args.video).exists():
         raise ValueError(f"There is no video or image {args.video}. Check the path.")
     if args.stream and args.json:

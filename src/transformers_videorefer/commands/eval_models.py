@@ -1,0 +1,186 @@
+"""Which model answers a benchmark, and how: VideoRefer with object tokens, other chat models with outlines."""
+
+import argparse
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from transformers_videorefer import VideoReferConfig
+from transformers_videorefer.evaluation.answering import VideoReferAnswerer
+from transformers_videorefer.evaluation.benchmarking import Ranks
+from transformers_videorefer.evaluation.controls import CONTROLS, NoRegion, TextOnly
+from transformers_videorefer.evaluation.outlines import OutlineAnswerer
+from transformers_videorefer.evaluation.provenance import describe_model
+from transformers_videorefer.evaluation.settings import METHODS, BenchSettings
+
+from .answer import DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, load_model
+from .bundled import TINY_CHECKPOINT, TINY_MODEL
+from .model_lookup import locate_model
+from .progress import report_when_slow
+
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+# Settings that only object tokens have; the last two may be given for other models too, but no preset decides them.
+_ONLY_REGIONS = ("num_region_tokens", "num_region_frames", "empty_masks")
+_NOT_OF_PRESETS = ("num_frames", "repetition_penalty")
+
+
+def add_method_flags(group: Any) -> None:
+    """Declare the flags that say how a model is asked.
+
+    Args:
+        group (`argparse._ArgumentGroup`): Where they are added.
+    """
+    group.add_argument(
+        "--method",
+        choices=METHODS,
+        default=argparse.SUPPRESS,
+        help="regions: object tokens (VideoRefer); outlines: drawn into the frames (any chat model); default: auto",
+    )
+    group.add_argument(
+        "--control",
+        choices=tuple(CONTROLS),
+        default=argparse.SUPPRESS,
+        help="ask without the picture or without the regions, to see what can be answered blind",
+    )
+
+
+def add_model_flags(group: Any) -> None:
+    """Declare the flags that say how a model is loaded.
+
+    Args:
+        group (`argparse._ArgumentGroup`): Where they are added.
+    """
+    group.add_argument(
+        "--device", default="auto", help="where the model runs (default: an accelerator if there is one)"
+    )
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help=f"precision (default: {DTYPE_ON_ACCELERATOR} on an accelerator, otherwise {DTYPE_ELSEWHERE})",
+    )
+    group.add_argument("--vision-tower", metavar="ID_OR_DIR", help="SigLIP tower of a checkpoint without one")
+    group.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the checkpoint")
+
+
+def load_checkpoint(
+    arguments: argparse.Namespace, ranks: Ranks | None = None
+) -> tuple[PreTrainedModel, ProcessorMixin, dict[str, Any]]:
+    """Load model and processor.
+
+    Args:
+        arguments (`argparse.Namespace`): Flags; of them `model`, `device`, `dtype`, `vision_tower` and
+            `trust_remote_code` count.
+        ranks ([`Ranks`], *optional*): The processes of the run, each of which has a device of its own.
+
+    Returns:
+        `tuple`: The model, its processor, and what identifies the checkpoint.
+
+    Raises:
+        ValueError: If the device cannot be used.
+        OSError: If the checkpoint cannot be read.
+    """
+    source = str(TINY_CHECKPOINT) if arguments.model == TINY_MODEL else arguments.model
+    with report_when_slow(f"looking for {arguments.model}"):
+        loading = {"trust_remote_code": arguments.trust_remote_code, **locate_model(source)}
+    if arguments.vision_tower is not None:
+        loading["vision_tower"] = arguments.vision_tower
+    device = arguments.device
+    if device == "auto" and ranks is not None and ranks.device is not None:
+        device = str(ranks.device)
+    with report_when_slow(f"loading {arguments.model}"):
+        processor = AutoProcessor.from_pretrained(source, **loading)
+        model = load_model(source, device, arguments.dtype, **loading)
+    # Only configs that came from the Hub have it.
+    return model, processor, describe_model(source, getattr(model.config, "_commit_hash", None))
+
+
+def fit_settings(
+    settings: BenchSettings, given: Collection[str], model: PreTrainedModel, processor: ProcessorMixin
+) -> BenchSettings:
+    """Settle how a model is asked, and put numbers where processor and checkpoint decide.
+
+    Args:
+        settings ([`BenchSettings`]): The settings.
+        given (`Collection[str]`): Names of those that were asked for by flags.
+        model (`PreTrainedModel`): The model.
+        processor (`ProcessorMixin`): Its processor.
+
+    Returns:
+        [`BenchSettings`]: With the method, and without what it does not use.
+
+    Raises:
+        ValueError: If method and model, or settings and method, do not fit.
+    """
+    is_ours = model.config.model_type == VideoReferConfig.model_type
+    method = settings.method
+    if method == "auto":
+        method = "regions" if is_ours else "outlines"
+    if method == "regions":
+        if not is_ours:
+            raise ValueError(
+                f"`--method regions`: a model of type {model.config.model_type} has no object tokens. Use outlines."
+            )
+        if settings.num_frames == 1:
+            raise ValueError("`--num-frames 1`: VideoRefer needs at least 2 scene frames.")
+        return replace(settings, method=method).resolved(processor, model.generation_config)
+    unused = [name for name in _ONLY_REGIONS if name in given]
+    if unused:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise ValueError(f"{flags}: this has no effect on outlines. Drop it.")
+    # The preset speaks of VideoRefer: its frames and its penalty are not those of other models.
+    defaults = BenchSettings()
+    names = (*_ONLY_REGIONS, *(name for name in _NOT_OF_PRESETS if name not in given))
+    settings = replace(settings, method=method, **{name: getattr(defaults, name) for name in names})
+    return replace(settings, num_frames=_outlining(model, processor, None, settings).prepare.num_frames)
+
+
+def make_answerer(
+    model: PreTrainedModel, processor: ProcessorMixin, videos: str | None, settings: BenchSettings
+) -> VideoReferAnswerer | OutlineAnswerer | TextOnly | NoRegion:
+    """Make what answers the samples.
+
+    Args:
+        model (`PreTrainedModel`): The model.
+        processor (`ProcessorMixin`): Its processor.
+        videos (`str`, *optional*): Folder that paths of videos are relative to.
+        settings ([`BenchSettings`]): What `fit_settings` returned.
+
+    Returns:
+        [`Answerer`].
+    """
+    if settings.method == "outlines":
+        answerer = _outlining(model, processor, videos, settings)
+    else:
+        answerer = VideoReferAnswerer(
+            model,
+            processor,
+            data_root=videos,
+            mode=settings.mode,
+            num_frames=settings.num_frames,
+            num_region_tokens=settings.num_region_tokens,
+            num_region_frames=settings.num_region_frames,
+            empty_masks=settings.empty_masks,
+            edit_list=settings.edit_list,
+            max_new_tokens=settings.max_new_tokens,
+            repetition_penalty=settings.repetition_penalty,
+        )
+    return answerer if settings.control is None else CONTROLS[settings.control](answerer)
+
+
+def _outlining(
+    model: PreTrainedModel, processor: ProcessorMixin, videos: str | None, settings: BenchSettings
+) -> OutlineAnswerer:
+    return OutlineAnswerer(
+        model,
+        processor,
+        data_root=videos,
+        mode=settings.mode,
+        num_frames=settings.num_frames,
+        edit_list=settings.edit_list,
+        max_new_tokens=settings.max_new_tokens,
+        repetition_penalty=settings.repetition_penalty,
+    )
