@@ -4,7 +4,7 @@
     python dataset_scripts/export_to_parquet.py videorefer-700k --source DIR --output videorefer-700k --configs qa
     python dataset_scripts/export_to_parquet.py videorefer-bench-q --output videorefer-bench-q --push-to-hub ORG/NAME
 
-Then, in the folder that holds it, `load_dataset("videorefer-700k", "qa")`. An interrupted export goes on where it stopped
+Then, in the folder that holds it, `load_dataset("videorefer-700k", "qa")`, and elsewhere with its path. An interrupted export goes on where it stopped
 when the same command is given again. Without `--source` the published files are fetched from the Hub.
 """
 
@@ -15,10 +15,16 @@ from pathlib import Path
 from transformers_videorefer.data.defects import BAD_ROWS
 from transformers_videorefer.data.export import export_set, format_size
 from transformers_videorefer.data.published import PUBLISHED_SETS, published_set
-from transformers_videorefer.data.pushing import push_folder
+from transformers_videorefer.data.pushing import check_access, push_folder
 
 
 CARDS = Path(__file__).parent
+
+
+def _from_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,11 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", type=Path, metavar="DIR", help="folder with the published files")
     parser.add_argument("--output", type=Path, metavar="DIR", required=True, help="folder to be written")
     parser.add_argument("--configs", nargs="+", metavar="NAME", help="configurations to export (default: all)")
-    parser.add_argument("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--num-proc", type=_from_one, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--bad-rows", choices=BAD_ROWS, default="raise", help="what to do with them (default: raise)")
     parser.add_argument("--videos", type=Path, metavar="DIR", help="videos, for polygons without height and width")
     parser.add_argument("--revision", help="branch, tag or commit to fetch, without --source")
-    parser.add_argument("--shard-megabytes", type=int, default=256, metavar="N", help="JSON of a file (default: 256)")
+    parser.add_argument(
+        "--shard-megabytes", type=_from_one, default=256, metavar="N", help="JSON of a file (default: 256)"
+    )
     parser.add_argument("--push-to-hub", metavar="ORG/NAME", help="then upload the folder to this dataset repository")
     parser.add_argument("--public", action="store_true", help="make the repository public (default: private)")
     parser.add_argument("--quiet", action="store_true", help="draw no progress bars")
@@ -50,6 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         published = published_set(options.name)
         card = (CARDS / published.name.replace("-", "_") / "README.md").read_text(encoding="utf-8")
+        if options.push_to_hub:
+            check_access(options.push_to_hub, public=options.public)
         states = export_set(
             published,
             options.output,
@@ -65,8 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
         for name, state in states.items():
             for split, sums in state["splits"].items():
-                skipped = state["report"]["num_skipped"]
-                print(f"{name}/{split}: {sums['num_rows']} rows, {skipped} skipped, {format_size(sums['file_bytes'])}")
+                skipped, size = sums["num_skipped"], format_size(sums["file_bytes"])
+                print(f"{name}/{split}: {sums['num_rows']} rows, {skipped} skipped, {size}")
         if options.push_to_hub:
             print(push_folder(options.output, options.push_to_hub, public=options.public))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Every Python snippet of the README and of docs/usage.md runs as written, and the README's marked commands before it."""
+"""Every Python snippet of the README, docs/usage.md and docs/data.md runs as written, with the marked commands between."""
 
 import re
 import runpy
@@ -12,7 +12,7 @@ from transformers_videorefer.cli import main
 
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "docs/usage.md")
+DOCUMENTS = ("README.md", "docs/data.md", "docs/usage.md")
 # Needs the published weights.
 NEEDS_WEIGHTS = 'from_pretrained("DAMO-NLP-SG/VideoRefer-7B", dtype='
 # Commands behind this comment run offline and leave only new files in the current folder.
@@ -26,6 +26,7 @@ def copy_of_repository(monkeypatch, tmp_path):
     for entry in ("examples", "dataset_scripts", "tests", "eval_metrics", "src"):
         (tmp_path / entry).symlink_to(ROOT / entry)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as Python has it there
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 

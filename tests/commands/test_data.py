@@ -37,7 +37,7 @@ def test_check_of_a_sound_file(root: Path, capsys):
     write_json(root / "qa.json", [make_record(0), make_record(1)])
     code, out, err = run(capsys, "check", "qa.json", "--videos", ".")
     assert (code, err) == (0, "")
-    assert out == "2 rows, 0 of them unusable, 0 defects; 1 videos and images, 0 of them missing or broken\n"
+    assert out == "2 rows, 0 of them unusable, 0 defects; 1 video or image, 0 of them missing or broken\n"
 
 
 @pytest.mark.parametrize("name", ["qa.json", "qa.jsonl", "set"])
@@ -51,14 +51,14 @@ def test_check_counts_defects(root: Path, capsys, name: str):
         write_parquet_folder(root / name, rows)
     else:
         write_json(root / name, rows)
-    code, out, _ = run(capsys, "check", name, "--videos", ".", "--report", "defects.json")
+    code, out, _ = run(capsys, "check", name, "--videos", ".", "--report", "new/defects.json")
     assert code == 1
     lines = out.splitlines()
     assert lines[0] == "3 rows, 2 of them unusable, 3 defects; 2 videos and images, 1 of them missing or broken"
     assert f"         1  truncated_video: {DEFECT_KINDS['truncated_video']}" in lines
     file = "train-00000-of-00001.parquet" if name == "set" else name
     assert f"            {file}, row 2, id '2': object 0, frame 99: the video has 40 frames" in lines
-    report = json.loads((root / "defects.json").read_text())
+    report = json.loads((root / "new" / "defects.json").read_text())
     assert report["version"] == __version__
     assert report["settings"] == {"file": name, "videos": "."}
     assert report["num_rows"] == 3
@@ -73,13 +73,25 @@ def test_check_counts_defects(root: Path, capsys, name: str):
         (["check", "videos/a.mp4"], "expected a JSON array or JSON lines"),
         (["check", "broken.json"], "broken.json, byte"),
         (["check", "qa.json", "--videos", "nowhere"], "`--videos nowhere`: there is no such folder"),
-        (["check", "qa.json", "--report", "nowhere/x.json"], "`--report nowhere/x.json`: the folder does not exist"),
+        (
+            ["check", "qa.json", "--report", "x.csv"],
+            "`--report x.csv`: the file is written as json. Use a name that ends",
+        ),
+        (["check", "qa.json", "--report", "qa.json"], "`--report qa.json`: this is the file that is read"),
+        (["check", "qa.json", "--report", "folder.json"], "`--report folder.json`: this is a folder"),
+        (["check", "none.json"], "none.json holds no rows. Check that it is the right file, and whole."),
+        (["check", "blank.json"], "blank.json holds no rows"),
+        (["audit", "none.json", "--videos", "."], "none.json holds no rows"),
+        (
+            ["audit", "qa.json", "--videos", ".", "--output", "m.csv"],
+            "`--output m.csv`: the file is written as parquet",
+        ),
         (["audit", "qa.json"], "the following arguments are required: --videos"),
         (["audit", "qa.json", "--videos", ".", "--num-proc", "0"], "`--num-proc 0`: pass 1 or more"),
         (["audit", "no.json", "--videos", "."], "There is no file or folder no.json"),
         (["show", "qa.json"], "the following arguments are required: --output"),
         (["show", "qa.json", "--output", "x.txt"], "`--output x.txt`: this is no picture format"),
-        (["show", "qa.json", "--output", "x.png", "--index", "7"], "Row 7 does not exist: qa.json has 1 rows"),
+        (["show", "qa.json", "--output", "x.png", "--index", "7"], "Row 7 does not exist: qa.json has 1 row."),
         (["show", "qa.json", "--output", "x.png", "--frames", "0"], "`--frames 0`: pass a number from 1 to 36"),
         (["show", "qa.json", "--output", "x.png", "--videos", "videos"], "There is no video videos/videos/a.mp4"),
         (["show", "set", "--output", "x.png", "--config", "zz"], "There is no config 'zz': set has qa, other"),
@@ -90,6 +102,9 @@ def test_check_counts_defects(root: Path, capsys, name: str):
 def test_wrong_usage_is_one_line_with_exit_code_2(root: Path, capsys, arguments: list[str], message: str):
     write_json(root / "qa.json", [make_record()])
     (root / "broken.json").write_text('[{"id": 1')
+    (root / "none.json").write_text("[]")
+    (root / "folder.json").mkdir()
+    (root / "blank.json").write_text("")
     write_parquet_folder(root / "set", [make_row()], ("qa", "other"))
     capsys.readouterr()
     code, out, err = run(capsys, *arguments)
@@ -134,7 +149,7 @@ def test_audit_without_problems(root: Path, capsys):
     write_json(root / "qa.json", [make_record(number) for number in range(3)])
     assert run(capsys, "audit", "qa.json", "--videos", ".") == (
         0,
-        "1 videos, 0 with a problem, 0 with an edit list\n",
+        "1 video, 0 with a problem, 0 with an edit list\n",
         "",
     )
 
@@ -201,3 +216,25 @@ def test_show_refuses_what_cannot_be_drawn(root: Path, capsys):
     (root / "a.jsonl").write_text('{"id": 1\n' + json.dumps(make_record(video="videos/cut.mp4")) + "\n")
     assert "row 0 is too broken to be drawn" in run(capsys, "show", "a.jsonl", "--output", "x.png")[2]
     assert "cut.mp4 is truncated" in run(capsys, "show", "a.jsonl", "--index", "1", "--output", "x.png")[2]
+
+
+def test_rows_of_a_set_are_named_as_show_counts_them(root: Path, capsys):
+    """Ids differ within a config only; a row has one number over all files of its split."""
+    broken = make_row(2, frames=[{"frame_index": 99, "rle": box_mask()}])
+    write_parquet_folder(root / "set", [make_row(0)], ("qa", "other"))
+    datasets.Dataset.from_list([make_row(1), broken]).to_parquet(root / "set" / "qa" / "train-00001-of-00002.parquet")
+    code, out, _ = run(capsys, "check", "set", "--videos", ".")
+    assert code == 1
+    lines = out.splitlines()
+    assert lines[0].startswith("4 rows, 1 of them unusable, 1 defect;")
+    assert lines[2].strip() == (
+        "qa/train-00001-of-00002.parquet, row 2, id '2': object 0, frame 99: the video has 40 frames"
+    )
+    arguments = ("--config", "qa", "--index", "2", "--output", "row.png", "--videos", ".")
+    assert run(capsys, "show", "set", *arguments)[1].startswith("row.png: row 2: id 2, ")
+
+
+def test_audit_makes_the_folder_of_its_manifest(root: Path, capsys):
+    write_json(root / "qa.json", [make_record()])
+    assert run(capsys, "audit", "qa.json", "--videos", ".", "--output", "new/m.parquet")[0] == 0
+    assert (root / "new" / "m.parquet").is_file()

@@ -51,7 +51,7 @@ def test_the_folder_loads_like_any_other_set(folder, monkeypatch):
     out = run(
         folder, "--bad-rows", "skip", "--answer-field", "caption", "--question", "Describe the {label} <region>."
     )
-    assert "2 rows of 1 videos, 6 marked frames, 1 rows without an answer" in out
+    assert "2 rows of 1 video, 6 marked frames, 1 row without an answer" in out
     assert "3 rows read, 1 skipped" in out
     monkeypatch.chdir(folder)
     rows = datasets.load_dataset("pets", split="train")
@@ -115,10 +115,12 @@ def test_unknown_answer_fields_are_told(folder):
 
 
 def test_wrong_flags(folder):
-    with pytest.raises(ValueError, match="exactly once"):
+    with pytest.raises(ValueError, match="^`--question` must hold <region> exactly once"):
         run(folder, "--question", "What is it?")
-    with pytest.raises(ValueError, match="`stride` is 0"):
+    with pytest.raises(ValueError, match="^`--stride` is 0"):
         run(folder, "--stride", "0")
+    with pytest.raises(ValueError, match="^`--videos .*nowhere`: there is no such folder"):
+        run(folder, "--videos", str(folder / "nowhere"))
     with pytest.raises(ValueError, match="no row to write"):
         content = json.loads((folder / "train.json").read_text())
         (folder / "train.json").write_text(json.dumps({**content, "annotations": []}))
@@ -132,4 +134,18 @@ def test_the_command_line(folder, capsys):
     assert "train.json, annotations[2]: 2 frames are annotated, but its video lists 6" in error
     assert "--bad-rows skip" in error
     assert main(["data", "import", "coco-video", str(folder / "train.json"), *flags, "--bad-rows", "skip"]) == 0
-    assert "2 rows of 1 videos" in capsys.readouterr().out
+    assert "2 rows of 1 video," in capsys.readouterr().out
+
+
+def test_the_card_of_json_lines_claims_no_question_that_was_not_asked(folder, capsys):
+    region = {"frames": [{"frame_index": 1, "box": [1, 1, 9, 9]}]}
+    row = {"video": "clip.mp4", "question": "What is <region>?", "answer": "A dog.", "regions": [region]}
+    (folder / "rows.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    flags = ["--videos", str(folder / "videos"), "--output", str(folder / "mine")]
+    assert main(["data", "import", "jsonl", str(folder / "rows.jsonl"), *flags]) == 0
+    card = DatasetCard.load(folder / "mine" / "README.md").text
+    assert "Questions and answers are those of the rows" in card
+    assert "Please describe" not in card
+    assert "the label" not in card
+    assert "1 row of 1 video, 1 marked frame, 0 rows without an answer" in card
+    assert datasets.load_dataset("parquet", data_dir=str(folder / "mine"), split="train")["id"] == ["0"]

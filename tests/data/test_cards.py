@@ -4,7 +4,7 @@ import pytest
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard
 
-from transformers_videorefer.data.cards import CardConfig, config_metadata, write_card
+from transformers_videorefer.data.cards import CardConfig, config_metadata, size_category, write_card
 from transformers_videorefer.data.features import bench_q_features, conversation_features
 
 
@@ -50,6 +50,32 @@ def test_a_card_can_be_written_again(tmp_path):
     card = DatasetCard.load(tmp_path / "README.md")
     assert [entry["config_name"] for entry in card.data.configs] == ["a"]
     assert card.text.strip() == "# Title\n\nText.\n\n## This copy\n\nSecond."
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "name"),
+    [
+        (0, "n<1K"),
+        (999, "n<1K"),
+        (1000, "1K<n<10K"),
+        (75_000, "10K<n<100K"),
+        (700_000, "100K<n<1M"),
+        (10**6, "1M<n<10M"),
+        (10**9, "1B<n<10B"),
+        (10**12, "n>1T"),
+    ],
+)
+def test_sizes_have_the_names_of_the_hub(num_rows, name):
+    assert size_category(num_rows) == name
+
+
+def test_the_size_is_that_of_the_rows_where_they_are_counted(tmp_path):
+    start = "---\nlicense: other\nsize_categories:\n- 100K<n<1M\n---\n# A\n"
+    counted = CardConfig("b", conversation_features(), {"train": "b/train-*"}, {"train": 900, "test": 143}, {}, 1)
+    write_card(tmp_path / "README.md", start, [counted])
+    assert DatasetCard.load(tmp_path / "README.md").data.size_categories == ["1K<n<10K"]
+    write_card(tmp_path / "README.md", start, configs())
+    assert DatasetCard.load(tmp_path / "README.md").data.size_categories == ["100K<n<1M"]
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -1,5 +1,6 @@
 """Every defect of every row."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from video_files import hide_first_frames, truncate, write_video
 
 from transformers_videorefer.data import DEFECT_KINDS, encode_rle
 from transformers_videorefer.data import checking as module
-from transformers_videorefer.data.checking import RowChecker
-from transformers_videorefer.data.row_source import open_source
+from transformers_videorefer.data.checking import RowChecker, item_to_row
+from transformers_videorefer.data.row_source import SourceItem, open_source
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +231,30 @@ def test_damaged_records_never_raise(tmp_path: Path, videos: Path):
     assert 200 < checker.num_unusable < 400
     assert set(checker.report.counts) <= set(DEFECT_KINDS)
     assert checker.num_media < 10  # nothing outside the folder was looked at, only paths in it
+
+
+def test_ids_are_compared_within_a_config():
+    checker = RowChecker()
+    for config in ("qa", "other", "qa"):
+        checker.check(SourceItem("row", 0, "row", make_row(), config))
+    assert checker.report.counts == {"duplicate_id": 1}
+
+
+@pytest.mark.parametrize("name", ["file.json", "file.jsonl"])
+def test_frame_that_is_written_twice_in_one_object(tmp_path: Path, name: str):
+    text = json.dumps(make_record(objects=[{0: box_mask(), 7: box_mask(), 4: box_mask()}])).replace('"7"', '"0"')
+    (tmp_path / name).write_text(f"[{text}]" if name == "file.json" else text)
+    (item,) = open_source(str(tmp_path / name))
+    row, defects = item_to_row(item)
+    assert [(defect.kind, defect.message, defect.is_fatal) for defect in defects] == [
+        ("duplicate_frame", "object 0: frame 0 is listed twice", True)
+    ]
+    frames = row["regions"][0]["frames"]
+    assert [(frame["frame_index"], frame["rle"]) for frame in frames] == [(0, None), (4, box_mask())]
+
+
+def test_field_that_is_written_twice(tmp_path: Path):
+    text = json.dumps(make_record()).replace('"id": 0', '"id": 0, "video": "b.mp4"')
+    (tmp_path / "file.json").write_text(f"[{text}]")
+    (item,) = open_source(str(tmp_path / "file.json"))
+    assert [defect.message for defect in item_to_row(item)[1]] == ["the record holds `video` twice"]

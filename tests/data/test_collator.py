@@ -350,6 +350,21 @@ def test_errors_name_the_row(
     with pytest.raises(error, match=message) as caught:
         VideoReferDataCollator(processor, folder)([good, broken(kind), good])
     assert str(caught.value).startswith("Row 'broken'")
+    assert caught.value.row_position == 1
+
+
+def test_an_error_of_no_single_row_names_them_all(processor: ProcessorMixin, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = processor.apply_chat_template
+
+    def fail_on_several(conversations: list[Any], **options: Any) -> Any:
+        if len(conversations) > 1:
+            raise ValueError("sample 7: they do not fit together")
+        return apply(conversations, **options)
+
+    monkeypatch.setattr(processor, "apply_chat_template", fail_on_several)
+    with pytest.raises(ValueError, match=r"Row 'text', Row 'text': sample 7: they do not fit together") as caught:
+        VideoReferDataCollator(processor)([text_row(), text_row()])
+    assert not hasattr(caught.value, "row_position")
 
 
 @pytest.mark.parametrize(

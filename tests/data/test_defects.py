@@ -57,7 +57,7 @@ def test_long_texts_are_cut() -> None:
 def test_the_error_names_place_reasons_and_remedy_and_survives_pickling() -> None:
     defects = [make_defect("broken_rle", f"reason {number}") for number in range(7)]
     error = RecordError(defects, where="train.json, byte 12", hint="Mend it.")
-    expected = "train.json, byte 12: reason 0; reason 1; reason 2; reason 3; reason 4; and 2 more Mend it."
+    expected = "train.json, byte 12: reason 0; reason 1; reason 2; reason 3; reason 4; and 2 more. Mend it."
     assert str(error) == expected
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.defects) == (expected, defects)

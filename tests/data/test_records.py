@@ -327,3 +327,10 @@ def test_boxes_and_doubled_frames_have_no_published_form() -> None:
 def test_ids_come_back_as_the_files_write_them(row_id: str | None, expected: Any) -> None:
     row = {**from_published(conversation()), "id": row_id}
     assert to_published(row).get("id", "absent") == expected
+
+
+def test_error_of_a_record_says_what_to_do():
+    with pytest.raises(
+        RecordError, match=r"record 1: .*none of `conversations`.*`caption`\. Mend the record, or take"
+    ):
+        from_published({"id": 1})

@@ -60,6 +60,15 @@ def test_run_lengths_of_every_kind_give_the_same_mask(kind: str) -> None:
         assert np.array_equal(coco_mask.decode(found), mask)
 
 
+def test_several_run_length_masks_of_one_object_are_united() -> None:
+    left = {"size": [2, 3], "counts": [0, 2, 4]}  # column by column: the first column
+    right = {"size": [2, 3], "counts": [3, 3]}  # the last pixel of the second column and the third column
+    found = segmentation_to_rle([left, right], height=None, width=None, where="x")
+    assert coco_mask.decode(found).tolist() == [[1, 0, 1], [1, 1, 1]]
+    with pytest.raises(ValueError, match="several sizes"):
+        segmentation_to_rle([left, {"size": [3, 2], "counts": [3, 3]}], height=None, width=None, where="x")
+
+
 def test_published_polygons_give_the_bits_of_the_coco_tools() -> None:
     polygons = [[51.0, 12.0, 96.0, 12.0, 98.5, 34.5, 96.0, 57.0, 51.0, 57.0], [-3.5, 2, 30, 4, 20, 30.25]]
     found = segmentation_to_rle(polygons, height=80, width=100, where="x")

@@ -99,7 +99,7 @@ def test_descriptions(changes: dict[str, Any], expected: list[tuple[str, bool]])
 
 def test_messages_name_numbers() -> None:
     (defect,) = row_defects(conversation(text="<video> <region> <region>"))
-    assert defect.message == "2 <region> marks but 1 objects"
+    assert defect.message == "2 <region> marks but 1 object"
 
 
 def test_the_surplus_object_of_the_recording_is_found() -> None:

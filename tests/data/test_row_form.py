@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from annotation_files import box_mask, make_row
 
+from transformers_videorefer.data.chat import to_chat
+from transformers_videorefer.data.row_checks import row_defects
 from transformers_videorefer.data.row_form import read_row
 
 
@@ -42,14 +44,13 @@ def test_benchmark_rows():
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
-        ({"id": None}, "missing_id"),
         ({"id": [1]}, "wrong_type"),
         ({"video": "../x.mp4"}, "unsafe_path"),
         ({"video": 5}, "wrong_type"),
         ({"messages": "Hi"}, "wrong_type"),
         ({"messages": None}, "missing_field"),
         ({"messages": [{"role": "human", "content": "<video><region>"}]}, "unknown_speaker"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "wrong_type"),
+        ({"messages": [{"role": "user", "content": [{"type": "sound"}]}], "regions": []}, "wrong_type"),
         ({"regions": {}}, "wrong_type"),
         ({"regions": [[]]}, "wrong_type"),
         ({"edit_list": "maybe"}, "wrong_type"),
@@ -103,3 +104,49 @@ def test_damaged_rows_never_raise():
             num_kept += row is not None
             assert row is not None or defects
     assert num_kept > 100
+
+
+def test_rows_written_by_hand_need_no_id():
+    row, defects = read_row(make_row(id=None))
+    assert (row["id"], defects) == (None, [])
+
+
+def parts_row(*parts: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return make_row(
+        messages=[{"role": "user", "content": list(parts)}, {"role": "assistant", "content": "Yes."}], **fields
+    )
+
+
+TEXT = {"type": "text", "text": "Is it ", "video": None}
+LAST = {"type": "text", "text": "?"}
+
+
+def test_content_of_parts_is_read_as_its_text():
+    row, defects = read_row(parts_row({"type": "video"}, TEXT, {"type": "region", "text": None}, LAST))
+    assert defects == []
+    assert row["messages"][0]["content"] == "<video>Is it <region>?"
+    assert row_defects(row) == []
+    assert to_chat(row)[0]["content"][2]["type"] == "region"
+
+
+def test_parts_may_bring_their_regions_and_videos():
+    own = {"type": "region", "masks": [box_mask(), None], "frame_indices": [4, 9]}
+    parts = ({"type": "video", "path": "videos/b.mp4"}, TEXT, {"type": "region"}, TEXT, own, LAST)
+    row, defects = read_row(parts_row(*parts, video=None))
+    assert [defect.kind for defect in defects] == ["null_segmentation"]
+    assert row["video"] == "videos/b.mp4"
+    assert [[frame["frame_index"] for frame in region["frames"]] for region in row["regions"]] == [[0], [4, 9]]
+    assert row["regions"][1]["frames"][0]["rle"] == box_mask()
+    assert [defect.kind for defect in row_defects(row)] == ["null_segmentation"]
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"type": "text", "text": "<region>"}, "region_mark_mismatch"),
+        ({"type": "video", "path": "../b.mp4"}, "unsafe_path"),
+        ("text", "wrong_type"),
+    ],
+)
+def test_broken_parts(part: Any, kind: str):
+    assert kinds(parts_row(part)) == [kind]

@@ -110,3 +110,13 @@ def test_names_that_stand_for_nothing(tmp_path: Path):
         open_source(str(tmp_path / "a.parquet"))
     with pytest.raises(ValueError, match="configs and splits are for datasets in Parquet files"):
         open_source(str(write_json(tmp_path / "b.json", [])), config="qa")
+
+
+def test_the_current_folder_is_named_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = write_parquet_folder(tmp_path / "set", [make_row()])
+    monkeypatch.chdir(folder)
+    assert open_source(".").total == 1
+    (tmp_path / "junk").mkdir()
+    monkeypatch.chdir(tmp_path / "junk")
+    with pytest.raises(ValueError, match=r"^\. holds no dataset in Parquet files\. Pass a folder"):
+        open_source(".")

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
-from published_samples import FILES, decode, records_700k, segmentations
+from published_samples import FILES, decode, records_700k, records_hc_stvg, segmentations
 from script_loading import load_script
 
 from transformers_videorefer.data.published import PUBLISHED_SETS
@@ -52,6 +52,37 @@ def test_skipped_rows_are_listed_in_full(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert load_dataset("out", "qa", split="train")["id"][:] == ["0", "three"]
     assert "2 left out" in (tmp_path / "out/README.md").read_text()
+
+
+def test_skipped_rows_are_counted_for_each_split(tmp_path, capsys):
+    for split in ("train", "val"):
+        entries = records_hc_stvg(split)
+        if split == "val":
+            next(iter(entries.values()))["st_frame"] = 0
+        (tmp_path / f"{split}.json").write_text(json.dumps(entries))
+    run("hc-stvg", tmp_path, tmp_path / "out", "--bad-rows", "skip", "--quiet")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rsplit(",", 1)[0] for line in lines] == [
+        "default/train: 2 rows, 0 skipped",
+        "default/validation: 1 rows, 1 skipped",
+    ]
+
+
+@pytest.mark.parametrize("shard_bytes", [100_000, 1500, 400])
+def test_repeated_ids_are_found_over_the_borders_of_shards(tmp_path, shard_bytes):
+    records = records_700k("qa")
+    records[5]["id"] = records[9]["id"] = 2
+    records[7]["id"] = "three"
+    (tmp_path / FILES["qa"]).write_text(json.dumps(records))
+    report = export_small_shards(tmp_path, tmp_path / "out", shard_bytes=shard_bytes)["qa"]["report"]
+    assert report["counts"]["duplicate_id"] == 3
+    assert report["examples"]["duplicate_id"] == [
+        "train, row 5: `id` '2' stands there before",
+        "train, row 7: `id` 'three' stands there before",
+        "train, row 9: `id` '2' stands there before",
+    ]
+    assert json.loads((tmp_path / "out/reports/qa.json").read_text()) == report
+    assert "duplicate_id 3" in (tmp_path / "out/README.md").read_text()
 
 
 def test_kept_rows_lose_their_broken_parts_only(tmp_path, monkeypatch):

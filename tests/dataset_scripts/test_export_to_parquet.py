@@ -267,7 +267,7 @@ def test_an_interrupted_export_goes_on_where_it_stopped(published, tmp_path, mon
     monkeypatch.setattr(shards_module, "write_parquet", stops)
     with pytest.raises(KeyboardInterrupt):
         export_small_shards(published, tmp_path / "out")
-    assert not list(tmp_path.glob("out/qa/*"))
+    assert not (tmp_path / "out" / "qa").exists()
     assert not (tmp_path / "out" / "README.md").exists()
     done_before = stamps(tmp_path / "out")
     assert len(done_before) == 2
@@ -352,6 +352,24 @@ def test_two_exports_do_not_write_to_one_folder(published, tmp_path):
     run("videorefer-bench-d", published, tmp_path / "out", "--quiet")
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--shard-megabytes", "0"), ("--num-proc", "-1"), ("--num-proc", "two")])
+def test_wrong_numbers_are_named_by_their_flag(published, tmp_path, capsys, flag, value):
+    with pytest.raises(SystemExit):
+        run("videorefer-bench-d", published, tmp_path / "out", flag, value)
+    assert f"argument {flag}: {value!r} is no whole number from 1 on" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_access_is_checked_before_the_export(published, tmp_path, monkeypatch):
+    def refuses(repo_id, public):
+        raise ConnectionError(f"no way to {repo_id}, {public}")
+
+    monkeypatch.setattr(export, "check_access", refuses)
+    with pytest.raises(SystemExit, match="^error: no way to org/name, False$"):
+        run("videorefer-bench-d", published, tmp_path / "out", "--push-to-hub", "org/name", "--quiet")
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_of_the_hub_are_fetched(published, tmp_path, monkeypatch):
     asked = []
 
@@ -362,5 +380,5 @@ def test_files_of_the_hub_are_fetched(published, tmp_path, monkeypatch):
     monkeypatch.setattr("transformers_videorefer.data.published.hf_hub_download", download)
     export.main(["videorefer-bench-q", "--output", str(tmp_path / "out"), "--quiet"])
     assert asked == [("DAMO-NLP-SG/VideoRefer-Bench", "VideoRefer-Bench-Q.json", "dataset", None)]
-    with pytest.raises(SystemExit, match="hc-stvg has no repository"):
+    with pytest.raises(SystemExit, match=r"hc-stvg has no repository.*\(--source\)"):
         export.main(["hc-stvg", "--output", str(tmp_path / "other")])

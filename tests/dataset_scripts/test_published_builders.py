@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 from datasets.exceptions import DatasetGenerationError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from published_samples import FILES, records_700k, write_published
 from script_loading import load_script
 
@@ -60,10 +61,50 @@ def test_policies(tmp_path, caplog):
         made = builder(tmp_path, tmp_path / "cache", bad_rows="skip", report=str(tmp_path / "report"))
         assert prepared(made)["id"][:] == ["0", "2"]
     assert "1 skipped" in caplog.text
+    assert f"listed in {tmp_path / 'report'}" in caplog.text
     (listed,) = (tmp_path / "report").iterdir()
     assert [json.loads(line)["id"] for line in listed.read_text().splitlines()] == ["1"]
     kept = prepared(builder(tmp_path, tmp_path / "cache", bad_rows="keep"))
     assert [frame["rle"] is None for frame in kept[1]["regions"][0]["frames"]] == [True, False, False]
+
+
+def test_skipped_rows_are_listed_where_no_report_is_asked_for(tmp_path, caplog):
+    records = records_700k("qa")[:4]
+    records[1]["video"] = records[3]["video"] = "../outside.mp4"
+    path = tmp_path / FILES["qa"]
+    path.write_text(json.dumps(records))
+    made = builder(tmp_path, tmp_path / "cache", bad_rows="skip", num_shards=2)
+    assert prepared(made, num_proc=2)["id"][:] == ["0", "2"]
+    lists = sorted((tmp_path / "cache").rglob("*.skipped.jsonl"))
+    assert len(lists) == 2
+    listed = [json.loads(line) for file in lists for line in file.read_text().splitlines()]
+    assert [(entry["id"], entry["reasons"][0]["kind"]) for entry in listed] == [
+        ("1", "unsafe_path"),
+        ("three", "unsafe_path"),
+    ]
+    lists[0].unlink()
+    with caplog.at_level(logging.WARNING):
+        assert len(list(made.as_streaming_dataset("train"))) == 2
+    assert lists[0].exists()
+    assert f"listed in {lists[0]}" in caplog.text
+
+
+def test_offline_the_revision_names_the_cache_and_the_download_says_what_is_missing(tmp_path, monkeypatch):
+    # The error of a refused connection, whichever HTTP library this version of the Hub has.
+    refused = type("ConnectError", (HfHubHTTPError.__bases__[0],), {})
+
+    def fails(*arguments, **options):
+        raise refused("Name or service not known")
+
+    def finds_nothing(*arguments, **options):
+        raise LocalEntryNotFoundError("not in the cache")
+
+    module = "transformers_videorefer.data.published"
+    monkeypatch.setattr(f"{module}.HfApi.dataset_info", fails)
+    monkeypatch.setattr(f"{module}.hf_hub_download", finds_nothing)
+    made = load_script("videorefer_700k").VideoRefer700K(config_name="qa", cache_dir=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="not in the cache"):
+        made.download_and_prepare()
 
 
 def test_wrong_options_and_missing_files_are_named(published, tmp_path):

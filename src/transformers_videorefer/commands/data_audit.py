@@ -9,8 +9,9 @@ from typing import Any, TextIO
 from transformers_videorefer.data.audit import VideoRecord, audit_videos, collect_uses
 from transformers_videorefer.data.checking import item_to_row
 from transformers_videorefer.data.row_source import ENTRY, RowSource, open_source
+from transformers_videorefer.data.wording import count_of
 
-from .data_check import EXIT_DEFECTS, check_folder
+from .data_check import EXIT_DEFECTS, check_folder, check_output, refuse_empty
 from .progress import progress_bar, quiet_libraries
 
 
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> int:
     if arguments.num_proc < 1:
         raise ValueError(f"`--num-proc {arguments.num_proc}`: pass 1 or more.")
     if arguments.output:
+        check_output(arguments.output, "--output", ".parquet", arguments.file)
         # Before the work, because `datasets` may be missing.
         from transformers_videorefer.data.manifest import write_manifest
     source = open_source(arguments.file, every=True)
@@ -83,7 +85,9 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> int:
 
 def _iterate_rows(source: RowSource, bar: Any) -> Iterator[dict[str, Any]]:
     """Go through the rows of a source; what is no row at all names no video."""
+    is_empty = True
     for item in source:
+        is_empty = False
         row, defects = item_to_row(item)
         if row is not None and any(defect.kind == "unsafe_path" for defect in defects):
             # The path was taken out of the row, but has its line in the manifest. It is never opened.
@@ -91,6 +95,8 @@ def _iterate_rows(source: RowSource, bar: Any) -> Iterator[dict[str, Any]]:
         if row is not None:
             yield row
         bar.update(item.position - bar.n)
+    if is_empty:
+        refuse_empty(source.name)
 
 
 class _Findings:
@@ -118,7 +124,8 @@ class _Findings:
         """Word the findings as a table."""
         num_bad = self.counts.total()
         lines = [
-            f"{self._num_videos} videos, {num_bad} with a problem, {self._num_cut_by_edit_list} with an edit list"
+            f"{count_of(self._num_videos, 'video')}, {num_bad} with a problem, {self._num_cut_by_edit_list} with an "
+            "edit list"
         ]
         lines += [f"{count:>10}  {kind}: {PROBLEMS[kind]}" for kind, count in self.counts.most_common()]
         if self._listed:
@@ -132,7 +139,7 @@ def _describe(record: VideoRecord) -> str:
     parts = [record.message] if record.message else []
     if record.problem == "mask_size_differs":
         parts.append(f"masks have another size than the video ({record.height} x {record.width}).")
-    counts = f"{record.num_frames_applied} frames"
+    counts = count_of(record.num_frames_applied or 0, "frame")
     if record.has_edit_list:
         counts = f"edit list: {counts} applied, {record.num_frames_ignored} ignored"
     if record.has_edit_list or record.problem == "frame_outside_video":

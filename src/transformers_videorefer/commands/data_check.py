@@ -3,12 +3,13 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from transformers_videorefer import __version__
 from transformers_videorefer.data.checking import RowChecker
 from transformers_videorefer.data.defects import DEFECT_KINDS
 from transformers_videorefer.data.row_source import open_source
+from transformers_videorefer.data.wording import count_of
 
 from .progress import progress_bar, quiet_libraries
 
@@ -49,18 +50,21 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> int:
     """
     quiet_libraries(arguments.debug)
     check_folder(arguments.videos, "--videos")
-    if arguments.report and not arguments.report.absolute().parent.is_dir():
-        raise ValueError(f"`--report {arguments.report}`: the folder does not exist. Create it first.")
+    if arguments.report:
+        check_output(arguments.report, "--report", ".json", arguments.file)
     source = open_source(arguments.file, every=True)
     checker = RowChecker(arguments.videos)
     with progress_bar(source.total, task="checking", unit=source.unit) as bar:
         for item in source:
             checker.check(item)
             bar.update(item.position - bar.n)
+    if not checker.report.num_rows:
+        refuse_empty(arguments.file)
     stream.write(format_findings(checker) + "\n")
     if arguments.report:
         settings = {"file": arguments.file, "videos": arguments.videos}
         content = {"version": __version__, "settings": settings, **checker.to_dict()}
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
         arguments.report.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return EXIT_DEFECTS if checker.report.counts else 0
 
@@ -76,9 +80,11 @@ def format_findings(checker: RowChecker) -> str:
     """
     report = checker.report
     num_defects = sum(report.counts.values())
-    lines = [f"{report.num_rows} rows, {checker.num_unusable} of them unusable, {num_defects} defects"]
+    rows, defects = count_of(report.num_rows, "row"), count_of(num_defects, "defect")
+    lines = [f"{rows}, {checker.num_unusable} of them unusable, {defects}"]
     if checker.num_media:
-        lines[0] += f"; {checker.num_media} videos and images, {checker.num_bad_media} of them missing or broken"
+        media = "1 video or image" if checker.num_media == 1 else f"{checker.num_media} videos and images"
+        lines[0] += f"; {media}, {checker.num_bad_media} of them missing or broken"
     for kind, count in sorted(report.counts.items(), key=lambda item: (-item[1], item[0])):
         lines.append(f"{count:>10}  {kind}: {DEFECT_KINDS[kind]}")
         lines += [f"{'':>12}{example}" for example in report.examples[kind][:MAX_SHOWN_EXAMPLES]]
@@ -97,3 +103,35 @@ def check_folder(folder: str | None, flag: str) -> None:
     """
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f"`{flag} {folder}`: there is no such folder. Check the path.")
+
+
+def refuse_empty(name: str) -> NoReturn:
+    """Refuse a file without rows: nothing in it is wrong only because there is nothing.
+
+    Args:
+        name (`str`): The file or dataset.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(f"{name} holds no rows. Check that it is the right file, and whole.")
+
+
+def check_output(path: Path, flag: str, suffix: str, source: str) -> None:
+    """Refuse an output file before the work begins, which may take hours.
+
+    Args:
+        path (`Path`): The file.
+        flag (`str`): The flag that named it.
+        suffix (`str`): How its name must end, with the dot.
+        source (`str`): What is read, which must not be written over.
+
+    Raises:
+        ValueError: If the name ends otherwise, is that of a folder, or is the source.
+    """
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"`{flag} {path}`: the file is written as {suffix[1:]}. Use a name that ends in {suffix}.")
+    if path.is_dir():
+        raise ValueError(f"`{flag} {path}`: this is a folder. Name a file in it.")
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise ValueError(f"`{flag} {path}`: this is the file that is read. Use another name.")

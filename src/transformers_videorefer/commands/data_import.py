@@ -1,15 +1,18 @@
 """`videorefer data import`: annotations of other tools as a dataset that loads like the others."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TextIO
 
 from transformers_videorefer.data.defects import BAD_ROWS, DefectReport
 from transformers_videorefer.data.importers import DEFAULT_QUESTION, FORMATS, ImportOptions, import_annotations
 
+from .data_check import check_folder
 from .progress import quiet_libraries, report_when_slow
 
 
+ROWS_FORMAT = "jsonl"  # the one in which rows bring their own questions
 DESCRIPTION = """\
 Turns the annotations of objects in your videos into rows, one for each object, as Parquet with a card:
   videorefer data import cvat-video annotations.xml --videos clips --output my-objects
@@ -70,18 +73,13 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
     from transformers_videorefer.data.importers.writing import write_import
 
     quiet_libraries(arguments.debug)
-    options = ImportOptions(
-        question=arguments.question,
-        answer_field=arguments.answer_field,
-        stride=arguments.stride,
-        bad_rows=arguments.bad_rows,
-    )
+    check_folder(str(arguments.videos), "--videos")
+    if arguments.format != "davis" and Path(arguments.file).is_dir():
+        raise ValueError(f"{arguments.file} is a folder. Name the file of the {arguments.format} export in it.")
+    options = _read_options(arguments)
     report = DefectReport()
     rows = import_annotations(arguments.format, arguments.file, arguments.videos, options=options, report=report)
-    answer = f"the field `{options.answer_field}`" if options.answer_field else "the label"
-    settings = f"Question: `{options.question}`; answer: {answer}; every annotated frame"
-    settings += f" number 1, {options.stride + 1}, ...; " if options.stride > 1 else "; "
-    settings += f"bad rows: `{options.bad_rows}`."
+    settings = _describe_settings(arguments.format, options)
     with report_when_slow(f"importing {arguments.file}"):
         counts = write_import(rows, arguments.output, source=arguments.format, report=report, settings=settings)
     stream.write(f"{counts.describe()}\n")
@@ -92,3 +90,29 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
             f"no object has a field {options.answer_field!r}: these rows can be answered, but not trained on\n"
         )
     stream.write(f"wrote {arguments.output}; load it with load_dataset({str(arguments.output)!r})\n")
+
+
+def _read_options(arguments: argparse.Namespace) -> ImportOptions:
+    """Check the flags that say how rows are made."""
+    try:
+        return ImportOptions(
+            question=arguments.question,
+            answer_field=arguments.answer_field,
+            stride=arguments.stride,
+            bad_rows=arguments.bad_rows,
+        )
+    except ValueError as error:
+        # Who types a command knows flags, not arguments.
+        raise ValueError(re.sub(r"^`(\w+)`", r"`--\1`", str(error))) from error
+
+
+def _describe_settings(source_format: str, options: ImportOptions) -> str:
+    """Say on the card how the rows were made."""
+    answer = f"the field `{options.answer_field}`" if options.answer_field else "the label"
+    asked = f"Question: `{options.question}`; answer: {answer}"
+    if source_format == ROWS_FORMAT:
+        answer = options.answer_field or "answer"
+        asked = f"Questions and answers are those of the rows; rows without messages are answered by `{answer}`"
+        asked += f", and those without a question ask `{options.question}`" * (options.question != DEFAULT_QUESTION)
+    chosen = f"every annotated frame number 1, {options.stride + 1}, ..." if options.stride > 1 else ""
+    return f"{asked}; {chosen or 'every annotated frame'}; bad rows: `{options.bad_rows}`."

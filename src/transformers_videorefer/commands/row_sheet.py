@@ -7,13 +7,15 @@ from PIL import Image
 
 from transformers_videorefer.data.paths import resolve_media
 from transformers_videorefer.data.probing import MediaFacts, probe_image, probe_video
+from transformers_videorefer.data.region_parts import is_absent
+from transformers_videorefer.data.wording import count_of
+from transformers_videorefer.media_items_videorefer import MARKS
 from transformers_videorefer.preview import read_marked_frames, region_colors
 from transformers_videorefer.preview_sheet import draw_sheet
 from transformers_videorefer.preview_text import region_word
 from transformers_videorefer.regions_videorefer import decode_mask, parse_region
 
 
-REGION_MARK = "<region>"
 MAX_WARNINGS = 8
 # Larger masks are not drawn: a few characters of a broken row could ask for all memory.
 MAX_PIXELS = 1 << 27
@@ -51,7 +53,11 @@ def draw_row(
     if media:
         is_image = not row.get("video")
         path, facts = _find_media(media, row, data_root, is_image)
-        kind = "image" if is_image else f"{facts.num_frames} frames, edit list: {row.get('edit_list') or 'apply'}"
+        kind = (
+            "image"
+            if is_image
+            else f"{count_of(facts.num_frames, 'frame')}, edit list: {row.get('edit_list') or 'apply'}"
+        )
         details.append(f"{facts.width} x {facts.height} pixels, {kind}")
         drawable = {}
         for name, region in zip(names, regions, strict=True):
@@ -107,7 +113,7 @@ def _drawable_frames(region: dict[str, Any], facts: MediaFacts, name: str) -> tu
     """Sort out the frames of a region that cannot be drawn, and say why; null masks mean that nothing is visible."""
     entries, problems, num_null = [], [], 0
     for frame in region.get("frames") or ():
-        entry = {key: value for key, value in frame.items() if not _is_absent(value)}
+        entry = {key: value for key, value in frame.items() if not is_absent(value)}
         if "rle" not in entry and "box" not in entry:
             num_null += 1
             continue
@@ -122,12 +128,6 @@ def _drawable_frames(region: dict[str, Any], facts: MediaFacts, name: str) -> tu
     if num_null:
         problems.append(f"{name}: {num_null} of {len(region['frames'])} masks are null.")
     return entries, problems
-
-
-def _is_absent(value: Any) -> bool:
-    """Whether a value stands for nothing: tables hold structs of nulls and empty lists in its place."""
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-    return all(one is None for one in values)
 
 
 def decode_entry(entry: dict[str, Any], facts: MediaFacts, *, where: str) -> Any:
@@ -148,7 +148,7 @@ def decode_entry(entry: dict[str, Any], facts: MediaFacts, *, where: str) -> Any
     index = entry.get("frame_index", 0)
     if index >= facts.num_frames:
         hidden = f" (and {facts.num_hidden_frames} that its edit list hides)" if facts.num_hidden_frames else ""
-        raise ValueError(f"{where}: the video has {facts.num_frames} frames{hidden}.")
+        raise ValueError(f"{where}: the video has {count_of(facts.num_frames, 'frame')}{hidden}.")
     region = parse_region({"frames": [entry]}, where=where)
     size = (entry.get("rle") or {}).get("size")
     if size and size[0] * size[1] > MAX_PIXELS:
@@ -169,11 +169,11 @@ def _conversation(row: dict[str, Any], names: Sequence[str]) -> list[tuple[str, 
     waiting = iter(names)
 
     def spell(text: str) -> str:
-        pieces = text.split(REGION_MARK)
+        pieces = text.split(MARKS["region"])
         spelled = pieces[0]
         for piece in pieces[1:]:
             name = next(waiting, None)
-            spelled += (REGION_MARK if name is None else region_word(name)) + piece
+            spelled += (MARKS["region"] if name is None else region_word(name)) + piece
         return spelled
 
     if row.get("messages") is not None:

@@ -41,7 +41,9 @@ class PublishedBuilderConfig(datasets.BuilderConfig):
         source (`str`, *optional*): Folder with the published files. Without it they are fetched from the Hub.
         videos (`str`, *optional*): Folder of the videos, needed only where polygons come without height and width.
         bad_rows (`str`, *optional*, defaults to `"raise"`): `"raise"`, `"skip"` or `"keep"`, see `iterate_rows`.
-        report (`str`, *optional*): Folder for a list of the skipped rows as JSON lines, one file per shard.
+        report (`str`, *optional*): Folder for a list of the skipped rows as JSON lines, one file per shard. Defaults to
+            a folder beside the prepared files, `cache_dir` with the ending `.skipped`; nothing is skipped under
+            `"raise"`, so then there is none.
         num_shards (`int`, *optional*): Parts of each file that workers may read side by side. Defaults to one for each
             256 MB.
         revision (`str`, *optional*): Branch, tag or commit of the repository; used without `source` only.
@@ -179,11 +181,19 @@ class PublishedBuilder(datasets.GeneratorBasedBuilder):
                 yield f"{split}-{begin}-{number}", row
             report.flush()
             if report.num_skipped:
-                logger.warning("%s, split %s, from byte %d: %s", Path(path).name, split, begin, report.summary())
+                logger.warning(
+                    "%s, split %s, from byte %d: %s\nlisted in %s",
+                    Path(path).name,
+                    split,
+                    begin,
+                    report.summary(),
+                    report.skipped_path,
+                )
 
     def _skipped_path(self, split: str, begin: int) -> Path | None:
-        if self.config.report is None:
+        """Return the file for the list of a shard: every skipped row stands in one, whether that was asked for or not."""
+        if self.config.report is None and self.config.bad_rows == "raise":
             return None
-        folder = Path(self.config.report)
+        folder = Path(self.config.report or f"{self.cache_dir}.skipped")
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{self.config.name}-{split}-{begin:012d}.skipped.jsonl"

@@ -1,6 +1,7 @@
 """Dataset cards: the YAML head from which `load_dataset` knows configurations, files and columns, and what was written."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,19 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 
 COPY_HEADING = "## This copy"
+# Bounds of the sizes that the Hub knows, each with its name.
+_BOUNDS = {
+    10**3: "1K",
+    10**4: "10K",
+    10**5: "100K",
+    10**6: "1M",
+    10**7: "10M",
+    10**8: "100M",
+    10**9: "1B",
+    10**10: "10B",
+    10**11: "100B",
+    10**12: "1T",
+}
 
 
 @dataclass
@@ -74,6 +88,20 @@ def _info(config: CardConfig) -> "datasets.DatasetInfo":
     return info
 
 
+def size_category(num_rows: int) -> str:
+    """Return what the Hub calls a dataset of a number of rows.
+
+    Args:
+        num_rows (`int`): Rows of all configurations and splits.
+
+    Returns:
+        `str`: For example `"1K<n<10K"`.
+    """
+    names = ["", *_BOUNDS.values(), ""]
+    place = bisect_right(list(_BOUNDS), num_rows)
+    return "<".join(part for part in (names[place], "n", names[place + 1]) if part) if place < len(_BOUNDS) else "n>1T"
+
+
 def write_card(
     path: str | os.PathLike, card: str | DatasetCard, configs: Sequence[CardConfig], *, about_this_copy: str = ""
 ) -> None:
@@ -82,7 +110,7 @@ def write_card(
     Args:
         path (`str` or `os.PathLike`): The card, a `README.md`.
         card (`str` or `DatasetCard`): Text of the card to start from; its head keeps licence, tags and the like, while
-            `configs` and `dataset_info` are replaced.
+            `configs` and `dataset_info` are replaced, and `size_categories` where the rows are counted.
         configs (`Sequence[CardConfig]`): What lies beside the card.
         about_this_copy (`str`, *optional*): Text of a closing section.
     """
@@ -92,6 +120,9 @@ def write_card(
         card.data.pop(key, None)
     for key, value in config_metadata(configs).items():
         card.data[key] = value
+    if configs and all(config.num_rows for config in configs):
+        num_rows = sum(sum(config.num_rows.values()) for config in configs)
+        card.data["size_categories"] = [size_category(num_rows)]
     body = card.text.split(f"\n{COPY_HEADING}\n")[0].strip()
     if about_this_copy:
         body = f"{body}\n\n{COPY_HEADING}\n\n{about_this_copy.strip()}"

@@ -11,11 +11,11 @@ from transformers_videorefer.media_items_videorefer import MARKS, find_marks
 
 from .paths import resolve_media
 from .prompts import BENCH_D_PROMPT, SHORT_CAPTION_PROMPT, multiple_choice_prompt
+from .records import ROLES
 from .region_parts import frame_keys, keep_frame, region_part
 
 
 MEDIA_KINDS = ("video", "image")
-_ROLES = ("system", "user", "assistant")
 _PATH_KEYS = ("path", "url", "video", "image")
 
 
@@ -294,7 +294,7 @@ def _spoken_turns(messages: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
     has_question = False
     for number, message in enumerate(messages):
         role = message.get("role") if isinstance(message, Mapping) else None
-        if role not in _ROLES:
+        if role not in ROLES:
             raise ValueError(
                 f"message {number} has the role {role!r}. Use system, user or assistant; records with `from` and "
                 "`value` are converted by `from_published`."

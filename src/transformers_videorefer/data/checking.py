@@ -13,6 +13,7 @@ from .record_masks import drop_broken_masks
 from .records import merge_defects, salvage
 from .row_form import read_row
 from .row_source import BROKEN, ENTRY, ROW, SourceItem
+from .wording import count_of
 
 
 # Larger masks than any video has are not decoded: a few characters could ask for gigabytes.
@@ -67,7 +68,7 @@ class RowChecker:
         self.report = DefectReport()
         self.num_unusable = 0
         self._data_root = data_root
-        self._seen_ids: set[int] = set()
+        self._seen_ids: dict[str, set[int]] = {}
         self._media: dict[tuple[str, str], MediaFacts] = {}
 
     @property
@@ -97,7 +98,7 @@ class RowChecker:
                 row, defects = item_to_row(item, video_size=(facts.height, facts.width))
             if row["id"] is not None:
                 where += f", id {describe(row['id'])}"
-                defects += self._note_id(row["id"])
+                defects += self._note_id(row["id"], item.config)
             defects += decode_masks(row)
             if facts is not None:
                 defects += media_defects(row, facts)
@@ -106,12 +107,12 @@ class RowChecker:
         self.num_unusable += row is None or any(defect.is_fatal for defect in defects)
         return defects
 
-    def _note_id(self, row_id: str) -> list[Defect]:
-        """Remember an id; the eight bytes of its hash are enough for that."""
-        number = hash(row_id)
-        if number in self._seen_ids:
+    def _note_id(self, row_id: str, config: str) -> list[Defect]:
+        """Remember an id of a config; the eight bytes of its hash are enough for that."""
+        number, seen = hash(row_id), self._seen_ids.setdefault(config, set())
+        if number in seen:
             return [make_defect("duplicate_id", f"`id` {describe(row_id)} stands there before")]
-        self._seen_ids.add(number)
+        seen.add(number)
         return []
 
     def _look_up(self, row: dict[str, Any]) -> MediaFacts | None:
@@ -188,19 +189,20 @@ def media_defects(row: dict[str, Any], facts: MediaFacts) -> list[Defect]:
         return [make_defect(_KIND_OF_STATUS[facts.status], reason)]
     defects = []
     if facts.num_hidden_frames:
-        message = f'the edit list hides {facts.num_hidden_frames} frames, and the row says edit_list "apply"'
+        hidden = count_of(facts.num_hidden_frames, "frame")
+        message = f'the edit list hides {hidden}, and the row says edit_list "apply"'
         defects.append(make_defect("edit_list", message))
     hint = f' (and {facts.num_hidden_frames} more with edit_list "ignore")' if facts.num_hidden_frames else ""
     single = row.get("frame_index")
     if single is not None and single >= facts.num_frames:
-        message = f"`frame_index` is {single}, but the video has {facts.num_frames} frames{hint}"
+        message = f"`frame_index` is {single}, but the video has {count_of(facts.num_frames, 'frame')}{hint}"
         defects.append(make_defect("frame_outside_video", message))
     for position, region in enumerate(row["regions"]):
         for frame in region["frames"]:
             where = f"object {position}, frame {frame['frame_index']}"
             # Of an image, the row shows by itself that it has one frame only.
             if row.get("video") and frame["frame_index"] >= facts.num_frames:
-                message = f"{where}: the video has {facts.num_frames} frames{hint}"
+                message = f"{where}: the video has {count_of(facts.num_frames, 'frame')}{hint}"
                 defects.append(make_defect("frame_outside_video", message))
             defects += _size_defects(frame, facts, where)
     return defects

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from .region_parts import draw_frames, frame_keys, keep_frame
 
 IGNORED_LABEL = -100
 _PROCESSOR_DEFAULT = object()  # `None` is a meaningful value of `num_region_frames`
+# How the processor's errors name the row they speak of.
+_SAMPLE = re.compile(r"\bsample (\d+)\b", re.IGNORECASE)
 
 
 class VideoReferDataCollator:
@@ -109,13 +112,20 @@ class VideoReferDataCollator:
             `(batch, sequence)`: the ids of every answer with its end token and the newline behind it, -100 elsewhere.
 
         Raises:
-            ValueError: If a row does not fit the model's inputs, or has no answer to learn from; it names the row.
+            ValueError: If a row does not fit the model's inputs, or has no answer to learn from; it names the row, and
+                its `row_position` is the place of the row in `rows` (also of the two below).
             TypeError: If something in a row is of a wrong kind.
             OSError: If a file cannot be read.
         """
         if not len(rows):
             raise ValueError("`rows` is empty. Pass at least one row.")
-        conversations = [self.to_chat(row) for row in rows]
+        conversations = []
+        for position, row in enumerate(rows):
+            try:
+                conversations.append(self.to_chat(row))
+            except (ValueError, TypeError) as error:
+                _with_position(error, position)
+                raise
         try:
             inputs = self._process(conversations)
         except (ValueError, TypeError, OSError) as error:
@@ -124,12 +134,13 @@ class VideoReferDataCollator:
             return inputs
         is_answer = torch.as_tensor(inputs.pop("assistant_masks")).bool()
         inputs["labels"] = self._labels(inputs["input_ids"], is_answer)
-        for row, has_labels in zip(rows, (inputs["labels"] != IGNORED_LABEL).any(dim=1).tolist(), strict=True):
+        for position, has_labels in enumerate((inputs["labels"] != IGNORED_LABEL).any(dim=1).tolist()):
             if not has_labels:
-                raise ValueError(
-                    f"{name_of(row)} has no answer to learn from. Leave it out of training, or use `generate=True` for "
-                    "prompts."
+                error = ValueError(
+                    f"{name_of(rows[position])} has no answer to learn from. Leave it out of training, or use "
+                    "`generate=True` for prompts."
                 )
+                raise _with_position(error, position)
         return inputs
 
     def to_chat(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -214,13 +225,36 @@ class VideoReferDataCollator:
     def _blame(
         self, rows: Sequence[Mapping[str, Any]], conversations: list[list[dict[str, Any]]], error: Exception
     ) -> Exception:
-        """Find the row that the processor fails on by trying them one by one, and name it in an error of its kind."""
-        culprit, names = error, ", ".join(name_of(row) for row in rows)
-        for row, messages in zip(rows, conversations, strict=True):
+        """Find the row that the processor fails on by trying them alone, and name it in an error of its kind."""
+        for position in _suspects_first(error, conversations):
             try:
-                self._process([messages])
+                self._process([conversations[position]])
             except (ValueError, TypeError, OSError) as found:
-                culprit, names = found, name_of(row)
-                break
-        kind = next(kind for kind in (OSError, TypeError, ValueError) if isinstance(culprit, kind))
-        return kind(f"{names}: {culprit}")
+                return _with_position(_of_same_kind(found, f"{name_of(rows[position])}: {found}"), position)
+        return _of_same_kind(error, f"{', '.join(map(name_of, rows))}: {error}")
+
+
+def _suspects_first(error: Exception, conversations: Sequence[list[dict[str, Any]]]) -> list[int]:
+    """Order the positions of all rows: first those that an error of the processor speaks of, by number or file.
+
+    Decoding is dear, so the search should end with the first row. The words are a hint only: a video that several rows
+    share goes by the number of the first one.
+    """
+    text = str(error)
+    numbers = [int(number) for number in _SAMPLE.findall(text)]
+    paths = [[part.get("path") for part in parts_of(messages, *MEDIA_KINDS)] for messages in conversations]
+    is_suspect = [
+        position in numbers or any(path and str(path) in text for path in paths[position])
+        for position in range(len(conversations))
+    ]
+    return sorted(range(len(conversations)), key=lambda position: not is_suspect[position])
+
+
+def _of_same_kind(error: Exception, message: str) -> Exception:
+    return next(kind for kind in (OSError, TypeError, ValueError) if isinstance(error, kind))(message)
+
+
+def _with_position(error: Exception, position: int) -> Exception:
+    """Let an error say which row of the batch it is about."""
+    error.row_position = position
+    return error

@@ -153,7 +153,9 @@ class RecordError(ValueError):
         named = "; ".join(defect.message for defect in self.defects[:MAX_EXAMPLES])
         if len(self.defects) > MAX_EXAMPLES:
             named += f"; and {len(self.defects) - MAX_EXAMPLES} more"
-        super().__init__(f"{where}: " * bool(where) + named + f" {hint}" * bool(hint))
+        if hint:
+            named += f" {hint}" if named.endswith(".") else f". {hint}"
+        super().__init__(f"{where}: " * bool(where) + named)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.defects, self.where, self.hint)  # so that it crosses from a worker process
@@ -201,9 +203,10 @@ class DefectReport:
 
         Args:
             defects (`Sequence[Defect]`): Its defects; the fatal ones are the reasons.
-            position (`int`): Where it begins in the file, in bytes.
+            position (`int`): Where it stands: of published files the byte at which it begins, of imported annotations
+                its number in their order.
             row_id (`str`, *optional*): Its id.
-            file (`str`, *optional*, defaults to `""`): Name of the file.
+            file (`str`, *optional*, defaults to `""`): Name of the file, or what names the object in it.
         """
         self.num_skipped += 1
         reasons = [{"kind": defect.kind, "message": defect.message} for defect in defects if defect.is_fatal]
@@ -223,7 +226,7 @@ class DefectReport:
         """Go through the skipped rows without loading them all.
 
         Yields:
-            `dict`: `file`, `position` (in bytes), `id` and `reasons`, a list of {kind, message}.
+            `dict`: `file`, `position`, `id` as [`skip`] took them, and `reasons`, a list of {kind, message}.
         """
         self.flush()
         if self.skipped_path is None:

@@ -1,6 +1,5 @@
 """Published files into a folder of Parquet files with a card: restartable, and never visible before it is whole."""
 
-import json
 import logging
 import multiprocessing
 import os
@@ -18,19 +17,25 @@ from transformers_videorefer import __version__
 
 from .builders import SHARD_BYTES, shard_ranges
 from .cards import CardConfig, write_card
-from .defects import DefectReport, check_bad_rows
-from .parquet import COMPRESSION, ROW_GROUP_BYTES, flush_to_disk
+from .defects import check_bad_rows
+from .parquet import COMPRESSION, ROW_GROUP_BYTES
 from .published import FEATURES, PublishedConfig, PublishedSet, file_fingerprint, find_files
-from .shards import ShardTask, digest, finished_shard, read_state, write_shard, write_state
+from .publishing import (
+    REPORT_FOLDER,
+    STATE_FOLDER,
+    check_owner,
+    note_owner,
+    publish_files,
+    settle_older,
+    write_reports,
+)
+from .shards import FILES_FOLDER, ShardTask, digest, finished_shard, read_state, write_shard, write_state
 
 
 logger = logging.getLogger(__name__)
 
-# Everything that is not meant for readers; loaders pass over folders whose name begins with a dot.
-STATE_FOLDER = ".export"
-REPORT_FOLDER = "reports"
 # Raised when the same source would give other files, so that finished shards of an older version are not kept.
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 
 
 def data_folder(config: str) -> str:
@@ -76,12 +81,13 @@ def export_set(
     """Export a published set to Parquet files with a card, from which `load_dataset` works with no code of ours.
 
     Finished shards are kept when the export is interrupted, and recognised by the name, size and time of their source
-    and by the settings. The files of a configuration appear in `output` together, once all of them are finished; until
-    then an older export of it stays as it is.
+    and by the settings. The files of a configuration appear in `output` together, by the renaming of one folder, once
+    all of them are finished; until then an older export of it stays as it is.
 
     Args:
         published ([`PublishedSet`]): The set.
-        output (`str` or `os.PathLike`): Folder to be made or brought up to date.
+        output (`str` or `os.PathLike`): Folder to be made, or one with an export of the same set, which is brought up
+            to date.
         card (`str`): Text of the card to start from, see [`write_card`].
         source (`str` or `os.PathLike`, *optional*): Folder with the published files; without it they are fetched.
         configs (`Sequence[str]`, *optional*): Configurations to export. Defaults to all.
@@ -98,9 +104,11 @@ def export_set(
         `dict[str, dict]`: Configuration -> `splits` (rows and bytes), `files` and `report`.
 
     Raises:
+        FileExistsError: If `output` holds something that no export wrote.
         FileNotFoundError: If a published file is missing.
         RecordError: If a record is bad and `bad_rows` is `"raise"`.
-        ValueError: If an argument has a value that is not offered, or another export writes to `output`.
+        ValueError: If an argument has a value that is not offered, another export writes to `output`, or it holds one
+            of another set.
     """
     check_bad_rows(bad_rows)
     for name, value in (("num_proc", num_proc), ("shard_bytes", shard_bytes), ("row_group_bytes", row_group_bytes)):
@@ -110,7 +118,7 @@ def export_set(
     # All files are looked for first, so that a missing one is not found after an hour.
     files = {config.name: find_files(published, config, source, revision=revision) for config in chosen}
     output = Path(output)
-    with _locked(output):
+    with _locked(output, published.name):
         for config in chosen:
             tasks = []
             for split, path in files[config.name].items():
@@ -118,17 +126,20 @@ def export_set(
                 settings = {"bad_rows": bad_rows, "videos": videos, "row_group_bytes": row_group_bytes}
                 tasks.extend(_plan(published, config, split, path, ranges, output, settings))
             _export_config(config, tasks, output, num_proc, show_progress)
-        states = _finished_configs(published, output)
-        write_card(output / "README.md", card, _card_configs(published, states), about_this_copy=_about(states))
+            states = _finished_configs(published, output)
+            write_card(output / "README.md", card, _card_configs(published, states), about_this_copy=_about(states))
     return {config.name: states[config.name] for config in chosen}
 
 
 @contextmanager
-def _locked(output: Path) -> Iterator[None]:
+def _locked(output: Path, name: str) -> Iterator[None]:
+    check_owner(output, name)  # before anything is written into a folder of somebody else
     state = output / STATE_FOLDER
     state.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(state / "lock", timeout=0):
+            check_owner(output, name)  # another export may have been faster
+            note_owner(output, name)
             yield
     except Timeout as error:
         raise ValueError(f"Another export writes to {output}. Wait for it, or choose another folder.") from error
@@ -171,18 +182,15 @@ def _export_config(
 ) -> None:
     """Bring the files of one configuration up to date."""
     fingerprint = digest([task.fingerprint for task in tasks])
+    target = output / data_folder(config.name)
+    waiting = output / STATE_FOLDER / config.name
+    settle_older(waiting, target)
     state = read_state(_config_state(output, config.name))
     if state and state["fingerprint"] == fingerprint and _has_files(output / data_folder(config.name), state["files"]):
         logger.info("%s is up to date.", config.name)
+        shutil.rmtree(waiting, ignore_errors=True)  # of a run that was killed at its very end
         return
-    target = output / data_folder(config.name)
-    waiting = Path(output / STATE_FOLDER / config.name)
-    waiting.mkdir(parents=True, exist_ok=True)
-    finished = {task.name: found for task in tasks if (found := finished_shard(task, target))}
-    kept = {f"{name}{suffix}" for name in finished for suffix in ("", ".json", ".skipped.jsonl")}
-    for leftover in waiting.iterdir():
-        if leftover.name not in kept:
-            leftover.unlink()
+    finished = _find_finished(tasks, waiting, target)
     total = sum(task.end - task.begin for task in tasks)
     with tqdm(total=total, unit="B", unit_scale=True, desc=config.name, disable=not show_progress) as bar:
         bar.update(sum(task.end - task.begin for task in tasks if task.name in finished))
@@ -190,6 +198,24 @@ def _export_config(
             finished[task.name] = shard
             bar.update(task.end - task.begin)
     _publish(config, [finished[task.name] for task in tasks], waiting, target, fingerprint, output)
+
+
+def _find_finished(tasks: list[ShardTask], waiting: Path, target: Path) -> dict[str, dict[str, Any]]:
+    """Return the states of the shards that an interrupted run finished, and remove what else it left."""
+    files = waiting / FILES_FOLDER
+    # Files are published together: without the folder that they wait in, all of them are published or none is.
+    folder = files if files.exists() else target
+    finished = {task.name: found for task in tasks if (found := finished_shard(task, folder))}
+    if not files.exists():
+        if len(finished) == len(tasks):
+            return finished
+        finished = {}
+    files.mkdir(parents=True, exist_ok=True)
+    kept = {f"{name}{suffix}" for name in finished for suffix in ("", ".json", ".skipped.jsonl")}
+    for leftover in (*waiting.iterdir(), *files.iterdir()):
+        if leftover != files and leftover.name not in kept:
+            leftover.unlink()
+    return finished
 
 
 def _run(tasks: list[ShardTask], num_proc: int, bar: tqdm) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
@@ -219,22 +245,16 @@ def _run(tasks: list[ShardTask], num_proc: int, bar: tqdm) -> Iterator[tuple[Sha
 def _publish(
     config: PublishedConfig, shards: list[dict[str, Any]], waiting: Path, target: Path, fingerprint: str, output: Path
 ) -> None:
-    """Move finished files to where readers look for them, and write the reports."""
-    target.mkdir(exist_ok=True)
-    names = {shard["name"] for shard in shards}
-    for old in target.glob("*-?????-of-?????.parquet"):
-        if old.name not in names:
-            old.unlink()
-    for name in names:
-        if (waiting / name).exists():
-            os.replace(waiting / name, target / name)
-    flush_to_disk(target)
-    report = _write_reports(config, shards, waiting, output / REPORT_FOLDER)
+    """Move finished files to where readers look for them, and note what they are."""
+    # The older state says nothing about the new files, not even if their names and sizes agree.
+    _config_state(output, config.name).unlink(missing_ok=True)
+    publish_files(waiting, target)
+    report = write_reports(config.name, shards, waiting, target)
     splits: dict[str, dict[str, int]] = {}
     for shard in shards:
-        sums = splits.setdefault(shard["split"], {"num_rows": 0, "num_bytes": 0, "file_bytes": 0})
+        sums = splits.setdefault(shard["split"], {"num_rows": 0, "num_bytes": 0, "file_bytes": 0, "num_skipped": 0})
         for key in sums:
-            sums[key] += shard[key]
+            sums[key] += (shard["report"] if key == "num_skipped" else shard)[key]
     for split, sums in splits.items():
         if not sums["num_rows"]:
             # `load_dataset` refuses a split without rows; streaming it works.
@@ -243,29 +263,6 @@ def _publish(
     state = {"fingerprint": fingerprint, "splits": splits, "files": files, "report": report}
     write_state(_config_state(output, config.name), state)
     shutil.rmtree(waiting)
-
-
-def _write_reports(
-    config: PublishedConfig, shards: list[dict[str, Any]], waiting: Path, folder: Path
-) -> dict[str, Any]:
-    """Join the reports of the shards: one file of counts and examples, one that lists every skipped row."""
-    folder.mkdir(exist_ok=True)
-    whole = DefectReport()
-    skipped = folder / f"{config.name}.skipped.jsonl"
-    with skipped.open("wb") as file:
-        for shard in shards:
-            part = DefectReport()
-            for key in ("num_rows", "num_skipped", "counts", "examples"):
-                setattr(part, key, shard["report"][key])
-            whole.merge(part)
-            with (waiting / f"{shard['name']}.skipped.jsonl").open("rb") as rows:
-                shutil.copyfileobj(rows, file)
-    report = {**whole.to_dict(), "skipped": skipped.name}
-    if not whole.num_skipped:
-        skipped.unlink()
-        del report["skipped"]
-    (folder / f"{config.name}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
 
 
 def _config_state(output: Path, config: str) -> Path:

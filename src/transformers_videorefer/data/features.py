@@ -94,12 +94,3 @@ def bench_q_features() -> "datasets.Features":
             "edit_list": text,
         }
     )
-
-
-def hc_stvg_features() -> "datasets.Features":
-    """Return the columns of HC-STVG: those of VideoRefer-Bench-D, with boxes in the place of masks.
-
-    Returns:
-        `datasets.Features`: `id`, `video`, `caption`, `frame_index`, `regions` and `edit_list`.
-    """
-    return bench_d_features()

@@ -6,12 +6,9 @@ video). Version 1 has `caption`, `height` and `width`, version 2 `English` and `
 """
 
 import math
-import os
-from collections.abc import Iterator
 from typing import Any
 
 from .defects import Defect, describe, make_defect
-from .json_stream import iterate_entries
 from .paths import is_unsafe_path
 from .record_masks import MAX_FRAME_NUMBER
 from .rle import read_size
@@ -71,26 +68,6 @@ def salvage_hc_stvg(name: Any, entry: Any, *, edit_list: str = "ignore") -> tupl
     else:
         row["video"] = row["id"]
     return row, defects
-
-
-def iterate_hc_stvg(path: str | os.PathLike[str], *, edit_list: str = "ignore") -> Iterator[dict[str, Any]]:
-    """Read a published file as rows, whatever is wrong with them; `iterate_rows` adds a policy on bad rows.
-
-    Args:
-        path (`str` or `os.PathLike`): The file.
-        edit_list (`str`, *optional*, defaults to `"ignore"`): What the column `edit_list` says.
-
-    Yields:
-        `dict`: Rows in the order of the file, broken boxes null.
-
-    Raises:
-        RecordError: If the file is no JSON object.
-        OSError: If the file cannot be read.
-    """
-    for _, name, entry in iterate_entries(path):
-        row, _ = salvage_hc_stvg(name, entry, edit_list=edit_list)
-        if row is not None:
-            yield row
 
 
 def _read_text(name: str, value: Any, defects: list[Defect]) -> str | None:

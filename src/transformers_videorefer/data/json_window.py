@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +25,31 @@ _WHITESPACE = re.compile(r"[ \t\n\r]*")
 _CUT_MARGIN = 16
 
 
-def _lenient_int(digits: str) -> int | float:
+def lenient_int(digits: str) -> int | float:
     """Read a whole number; one of thousands of digits, which Python refuses, becomes infinite."""
     return int(digits) if len(digits) < 4000 else float(digits)
 
 
-_DECODER = json.JSONDecoder()
-_LENIENT_DECODER = json.JSONDecoder(parse_int=_lenient_int)
+class RepeatedKeys(dict):
+    """A JSON object in which a key stands more than once; the last value counts.
+
+    Attributes:
+        repeated (`list[str]`): Those keys, in their order.
+    """
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+
+
+def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs, and keep in mind which keys it repeats."""
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else RepeatedKeys(pairs)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_to_object)
+_LENIENT_DECODER = json.JSONDecoder(object_pairs_hook=_to_object, parse_int=lenient_int)
 
 
 @contextmanager

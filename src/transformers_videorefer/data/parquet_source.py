@@ -16,6 +16,7 @@ except ImportError as error:
 
 # Rows that are in memory at the same time: one may hold a megabyte of masks.
 BATCH_SIZE = 64
+_NO_DATASET = "{name} holds no dataset in Parquet files. Pass a folder that an export wrote."
 
 
 def list_configs(name: str) -> dict[str, dict[str, list[str]]]:
@@ -34,19 +35,21 @@ def list_configs(name: str) -> dict[str, dict[str, list[str]]]:
     if Path(name).is_file():
         return {"default": {"train": [name]}}
     configs = {}
+    # The library names a dataset after the last part of its path, which "." and ".." lack.
+    path = str(Path(name).resolve()) if Path(name).exists() else name
     try:
-        for config in datasets.get_dataset_config_names(name):
-            data_files = datasets.load_dataset_builder(name, config).config.data_files or {}
+        for config in datasets.get_dataset_config_names(path):
+            data_files = datasets.load_dataset_builder(path, config).config.data_files or {}
             configs[config] = {str(split): [str(file) for file in files] for split, files in data_files.items()}
     except (ConnectionError, FileNotFoundError) as error:
         if Path(name).exists():
-            raise
+            raise ValueError(_NO_DATASET.format(name=name)) from error
         raise FileNotFoundError(
             f"There is no file or folder {name}, and the Hub gives no dataset of that name ({error}). Check the name."
         ) from error
     files = [file for splits in configs.values() for files in splits.values() for file in files]
     if not files or any(not file.endswith(".parquet") for file in files):
-        raise ValueError(f"{name} holds no dataset in Parquet files. Pass a folder that an export wrote.")
+        raise ValueError(_NO_DATASET.format(name=name))
     return configs
 
 
@@ -103,14 +106,15 @@ def iterate_parquet(files: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         files (`list[str]`): Paths or addresses.
 
     Yields:
-        `tuple[str, dict]`: Where the row stands ("train-00000.parquet, row 12"), and the row.
+        `tuple[str, dict]`: Where the row stands ("train-00001.parquet, row 1012", numbered over all files as in
+        `read_parquet_row`), and the row.
 
     Raises:
         ValueError: If a file is no Parquet file.
         OSError: If a file cannot be read.
     """
+    number = 0
     for name, file in _open_each(files):
-        number = 0
         for batch in file.iter_batches(batch_size=BATCH_SIZE):
             for row in _to_rows(pa.Table.from_batches([batch], schema=file.schema_arrow)):
                 yield f"{name}, row {number}", row

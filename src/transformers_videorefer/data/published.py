@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from transformers_videorefer.video_reader_videorefer import open_video
 
@@ -18,6 +19,9 @@ from .paths import resolve_media
 
 logger = logging.getLogger(__name__)
 
+# What a call to the Hub raises. A refused connection is an error of its HTTP library, which is not the same in all
+# versions, but always a base of the errors of the Hub itself.
+HUB_ERRORS: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
 # Kind of record -> the columns of its rows.
 FEATURES: dict[str, Callable[[], Any]] = {
     "conversations": conversation_features,
@@ -166,7 +170,7 @@ def find_files(
         if published.repo_id is None:
             raise ValueError(
                 f"{published.name} has no repository to fetch it from. Download its annotations from the authors' "
-                "page (see the card) and pass the folder as `source`."
+                "page (see the card) and pass the folder as `source` (--source)."
             )
         return {
             split: Path(hf_hub_download(published.repo_id, names[0], repo_type="dataset", revision=revision))
@@ -187,7 +191,7 @@ def find_files(
     if missing and (config.needs_every_split or not found):
         raise FileNotFoundError(
             f"The configuration {config.name!r} of {published.name} is read from {' or '.join(missing)}, which is not "
-            f"in the folder {source}. Put the published file there, or export other configurations only (`configs`)."
+            f"in the folder {source}. Put the published file there, or choose other configurations (`configs`, --configs)."
         )
     return found
 
@@ -217,7 +221,7 @@ def remote_fingerprint(published: PublishedSet, revision: str | None) -> str:
     """
     try:
         return HfApi().dataset_info(published.repo_id, revision=revision).sha
-    except OSError:  # no network: the files then come from the Hub cache, or their download says what is wrong
+    except HUB_ERRORS:  # no network: the files then come from the Hub cache, or their download says what is wrong
         return revision or "main"
 
 

@@ -18,7 +18,10 @@ RECORD_KINDS = ("conversations", "bench_d", "bench_q", "hc_stvg")
 # Rows are collected up to this many characters of masks, or this many rows, and checked at once.
 BATCH_CHARACTERS = 1 << 21
 BATCH_ROWS = 256
-_HINT = 'Mend the record, or pass bad_rows="skip" to leave such rows out or "keep" to keep them without broken parts.'
+_HINT = (
+    'Mend the record, or pass bad_rows="skip" (--bad-rows skip) to leave such rows out or "keep" to keep them without broken '
+    "parts."
+)
 
 
 def iterate_rows(
@@ -42,7 +45,8 @@ def iterate_rows(
             "raise" stops with an error, "skip" leaves it out and lists it in the report, "keep" keeps it without its
             broken parts and leaves out only those of which nothing can be kept.
         report ([`DefectReport`], *optional*): Takes every defect found.
-        shard (`tuple[int, int]`, *optional*): Range of bytes from `split_file`; the whole file by default.
+        shard (`tuple[int, int]`, *optional*): Range of bytes from `split_file`; the whole file by default. Ids that
+            repeat are looked for in whole files only, so that reports do not depend on the ranges.
         task (`str`, *optional*): What the column `task` says.
         source (`str`, *optional*): What the column `source` says.
         edit_list (`str`, *optional*, defaults to `"ignore"`): What the column `edit_list` says.
@@ -112,17 +116,18 @@ def iterate_row_batches(
     if edit_list not in EDIT_LISTS:
         raise ValueError(f'`edit_list` must be "apply" or "ignore", got {edit_list!r}.')
     options = {"task": task, "source": source, "edit_list": edit_list}
-    return _row_batches(Path(path), kind, shard, options, video_size, _Sorter(Path(path).name, bad_rows, report))
+    sorter = _Sorter(Path(path).name, bad_rows, report, finds_repeated_ids=shard is None)
+    return _row_batches(Path(path), kind, shard, options, video_size, sorter)
 
 
 class _Sorter:
     """Decides what becomes of rows and keeps the report."""
 
-    def __init__(self, file: str, bad_rows: str, report: DefectReport | None) -> None:
+    def __init__(self, file: str, bad_rows: str, report: DefectReport | None, *, finds_repeated_ids: bool) -> None:
         self.file = file
         self.bad_rows = bad_rows
         self.report = report
-        self.seen_ids: set[int] = set()
+        self.seen_ids: set[int] | None = set() if finds_repeated_ids else None
 
     def accept(self, row: dict[str, Any] | None, defects: list[Defect], offset: int) -> bool:
         """Tell whether a row goes on."""
@@ -130,7 +135,7 @@ class _Sorter:
         where = f"{self.file}, byte {offset}" + (f", id {describe(row_id)}" if row_id is not None else "")
         if self.report is not None:
             self.report.num_rows += 1
-            if row_id is not None:
+            if row_id is not None and self.seen_ids is not None:
                 number = hash(row_id)  # ids may be long, their hashes are not
                 if number in self.seen_ids:
                     defects = [*defects, make_defect("duplicate_id", f"`id` {describe(row_id)} stands there before")]

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from .defects import Defect, describe, make_defect
+from .json_window import RepeatedKeys
 from .rle import (
     MAX_PIXELS,
     MAX_SIDE,
@@ -120,6 +121,7 @@ def _read_frames(
 ) -> list[dict[str, Any]]:
     """Read the frames of one object, in their order."""
     read: dict[int, dict[str, Any]] = {}
+    repeated = frames.repeated if isinstance(frames, RepeatedKeys) else ()
     for key, value in frames.items():
         index = parse_frame_number(key)
         if index is None:
@@ -130,6 +132,10 @@ def _read_frames(
             message = f"object {position}: frame {index} is listed twice"
             defects.append(make_defect("duplicate_frame", message))
             read[index]["rle"] = None
+            continue
+        if key in repeated:
+            defects.append(make_defect("duplicate_frame", f"object {position}: frame {index} is listed twice"))
+            read[index] = {"frame_index": index, "rle": None, "box": None, "size": None}
             continue
         rle = _read_mask(value, position, index, size, defects)
         read[index] = {"frame_index": index, "rle": rle, "box": None, "size": None}

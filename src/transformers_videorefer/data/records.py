@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .defects import Defect, RecordError, describe, make_defect
+from .json_window import RepeatedKeys
 from .paths import is_unsafe_path
 from .record_masks import drop_broken_masks, mask_frames, parse_frame_number, read_regions
 from .row_checks import QUESTION_TYPES, row_defects
@@ -19,6 +20,8 @@ KINDS = ("conversations", "bench_d", "bench_q")
 _KIND_FIELDS = {"conversations": "conversations", "Question": "bench_q", "caption": "bench_d"}
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 _SPEAKERS = {role: speaker for speaker, role in _ROLES.items()}
+ROLES = tuple(_SPEAKERS)
+_HINT = "Mend the record, or take `salvage(record)`, which keeps what is whole of it and says what is not."
 
 
 def from_published(
@@ -57,7 +60,8 @@ def from_published(
     )
     fatal = [defect for defect in defects if defect.is_fatal]
     if row is None or fatal:
-        raise RecordError(fatal, where=f"record {describe(record.get('id'))}" if isinstance(record, dict) else "")
+        where = f"record {describe(record.get('id'))}" if isinstance(record, dict) else ""
+        raise RecordError(fatal, where=where, hint=_HINT)
     return row
 
 
@@ -101,6 +105,8 @@ def salvage(
             message = "the record has none of `conversations`, `Question` and `caption`"
             return None, [make_defect("missing_field", message)]
     reader = _RecordReader(record, video_size, edit_list)
+    if isinstance(record, RepeatedKeys):
+        reader.report("wrong_type", f"the record holds `{record.repeated[0]:.80}` twice")
     if kind == "conversations":
         row = reader.conversation(task, source)
     elif kind == "bench_d":

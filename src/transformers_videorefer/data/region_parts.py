@@ -48,15 +48,21 @@ def _frame(entry: Any) -> dict[str, Any]:
         raise TypeError(
             f'A frame of a region must be a dictionary such as {{"frame_index": 0, ...}}, got {entry!r:.80}.'
         )
-    frame = {key: value for key, value in entry.items() if not _is_absent(value)}
+    frame = {key: value for key, value in entry.items() if not is_absent(value)}
     return frame if any(form in frame for form in FORMS) else {**frame, "rle": None}
 
 
-def _is_absent(value: Any) -> bool:
-    """Whether a value stands for nothing: None, an empty list, or a struct of nothing but None."""
-    if isinstance(value, Mapping):
-        return all(one is None for one in value.values())
-    return value is None or (isinstance(value, (list, tuple)) and len(value) == 0)
+def is_absent(value: Any) -> bool:
+    """Tell whether a value stands for nothing, as tables write it.
+
+    Args:
+        value (`Any`): What a column holds.
+
+    Returns:
+        `bool`: True for None, and for a list or struct of nothing but None, also an empty one.
+    """
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value]
+    return all(one is None for one in values)
 
 
 def frame_keys(part: Mapping[str, Any]) -> list[Hashable]:

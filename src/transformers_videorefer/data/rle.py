@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from transformers_videorefer.masks_videorefer import fill_polygons, rle_runs
+from transformers_videorefer.masks_videorefer import decode_rle, fill_polygons, rle_runs
 
 from .defects import describe
 
@@ -107,7 +107,8 @@ def segmentation_to_rle(
     """Turn a published segmentation of any kind into a compressed COCO run-length mask.
 
     Args:
-        value (`Any`): A run-length dict with `counts` as string, bytes or list, a list of polygons, or None.
+        value (`Any`): A run-length dict with `counts` as string, bytes or list, a list of polygons or of such dicts
+            (their union), or None.
         height (`int`, *optional*): Height of the picture in pixels; needed for polygons.
         width (`int`, *optional*): Width of the picture in pixels; needed for polygons.
         where (`str`): Start of every error message.
@@ -123,6 +124,8 @@ def segmentation_to_rle(
     """
     if value is None:
         return None
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        return _unite_rles(value, where)
     if isinstance(value, list):
         return _polygons_to_rle(value, height, width, where)
     if not isinstance(value, dict):
@@ -140,6 +143,23 @@ def segmentation_to_rle(
     if check:
         rle_runs({"size": size, "counts": counts.encode("ascii")}, where=where)
     return {"size": size, "counts": counts}
+
+
+def _unite_rles(parts: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    """Unite several run-length masks of one object, as the COCO tools do."""
+    rles = [
+        segmentation_to_rle(part, height=None, width=None, where=f"{where}, part {i}") for i, part in enumerate(parts)
+    ]
+    sizes = {tuple(rle["size"]) for rle in rles}
+    if len(sizes) > 1:
+        raise BrokenSizeError(f"{where}: the parts of one mask have several sizes: {sorted(sizes)}.")
+    (size,) = sizes
+    if size[0] * size[1] > MAX_POLYGON_PIXELS:
+        raise BrokenSizeError(f"{where}: a picture of {list(size)} is too large to unite masks in.")
+    united = np.zeros(size, dtype=bool)
+    for rle in rles:
+        united |= decode_rle({**rle, "counts": rle["counts"].encode("ascii")}, where=where)
+    return encode_rle(united)
 
 
 def _runs_to_rle(counts: list[Any], size: list[int], where: str) -> dict[str, Any]:
@@ -276,12 +296,15 @@ def _run_sums(codes: np.ndarray, goes_on: np.ndarray, long: np.ndarray, ends: np
     Returns:
         `np.ndarray` of shape `(num_masks,)` and dtype int64.
     """
-    low = (codes & 31).view(np.int8).astype(np.int16)
+    low = (codes & 31).astype(np.int16)
     # Value of the run that ends here, if it has one or two characters; the last character carries the sign.
-    values = (low ^ 16) - 16
-    before = goes_on[:-1].view(np.int8)
-    values[1:] *= before * np.int8(31) + np.int8(1)
-    values[1:] += low[:-1] * before
+    values = low ^ 16
+    values -= 16
+    # All in one type and in place: mixed types would be converted block by block.
+    second = values[1:] * 31
+    second += low[:-1]
+    second *= goes_on[:-1].astype(np.int16)
+    values[1:] += second
     last = np.flatnonzero(~goes_on)
     values = values.take(last).astype(np.int32)
     if long.size:
@@ -289,6 +312,7 @@ def _run_sums(codes: np.ndarray, goes_on: np.ndarray, long: np.ndarray, ends: np
     run_ends = np.searchsorted(last, ends - 1) + 1
     starts = np.concatenate([[0], run_ends[:-1]])
 
+    longest = int((run_ends - starts).max())
     totals = np.zeros(len(ends), dtype=np.int64)
     is_negative = np.zeros(len(ends), dtype=bool)
     first_is_odd = starts % 2 == 1
@@ -303,7 +327,9 @@ def _run_sums(codes: np.ndarray, goes_on: np.ndarray, long: np.ndarray, ends: np
         chain[with_first + 1] -= firsts
         # Differences have at most 30 bits, so a run that leaves 0 to 2**31 - 1 shows as negative before it comes back.
         runs = np.cumsum(chain, dtype=np.int32)
-        totals += np.add.reduceat(runs, begins, dtype=np.int64)
+        # 64-bit sums of 32-bit runs take four times as long, and are needed for large pictures only.
+        fits = int(runs.max()) * longest < 2**31
+        totals += np.add.reduceat(runs, begins, dtype=np.int32 if fits else np.int64)
         if runs.min() < 0:
             is_negative |= np.minimum.reduceat(runs, begins) < 0
     totals[is_negative] = -1

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from transformers_videorefer.media_items_videorefer import MARKS
+
 from .defects import Defect, make_defect
+from .wording import count_of
 
 
 QUESTION_TYPES = (
@@ -12,8 +15,7 @@ QUESTION_TYPES = (
     "Reasoning Questions",
     "Future Predictions",
 )
-_REGION_MARK = "<region>"
-_MEDIA_MARKS = {"video": "<video>", "image": "<image>"}
+_MEDIA_MARKS = [(name, mark) for name, mark in MARKS.items() if name != "region"]
 
 
 def row_defects(row: dict[str, Any]) -> list[Defect]:
@@ -30,7 +32,7 @@ def row_defects(row: dict[str, Any]) -> list[Defect]:
     if row.get("messages") is not None:
         num_marks = _check_messages(row, regions, defects)
     elif row.get("question") is not None:
-        num_marks = row["question"].count(_REGION_MARK)
+        num_marks = row["question"].count(MARKS["region"])
         if not row.get("answer", "x"):
             defects.append(make_defect("empty_answer", "the answer is empty"))
     elif "question" in row:
@@ -40,7 +42,7 @@ def row_defects(row: dict[str, Any]) -> list[Defect]:
         if not row.get("caption", "x"):
             defects.append(make_defect("empty_answer", "the caption is empty"))
     if num_marks is not None and num_marks != len(regions):
-        message = f"{num_marks} <region> marks but {len(regions)} objects"
+        message = f"{count_of(num_marks, '<region> mark')} but {count_of(len(regions), 'object')}"
         defects.append(make_defect("region_mark_mismatch", message))
     for position, region in enumerate(regions):
         _check_region(region, position, row, defects)
@@ -57,7 +59,7 @@ def _check_messages(row: dict[str, Any], regions: list[Any], defects: list[Defec
         content = message["content"]
         if not isinstance(content, str):
             continue
-        in_turn = content.count(_REGION_MARK)
+        in_turn = content.count(MARKS["region"])
         if message["role"] == "assistant":
             if in_turn:
                 defects.append(make_defect("mark_in_answer", f"answer {position} holds a <region> mark"))
@@ -65,15 +67,19 @@ def _check_messages(row: dict[str, Any], regions: list[Any], defects: list[Defec
                 defects.append(make_defect("empty_answer", f"answer {position} is empty"))
         else:
             num_marks += in_turn
-            for name, mark in _MEDIA_MARKS.items():
+            for name, mark in _MEDIA_MARKS:
                 num_media_marks[name] += content.count(mark)
-    for name, mark in _MEDIA_MARKS.items():
+    for name, mark in _MEDIA_MARKS:
         num_expected = int(row.get(name) is not None)
         if num_media_marks[name] != num_expected:
-            message = f"{num_media_marks[name]} {mark} marks, but the record has {num_expected} {name}s"
+            message = (
+                f"{count_of(num_media_marks[name], f'{mark} mark')}, but the record has {count_of(num_expected, name)}"
+            )
             defects.append(make_defect("media_mark_mismatch", message))
     if regions and row.get("video") is None and row.get("image") is None:
-        defects.append(make_defect("region_without_media", f"{len(regions)} objects, but no video and no image"))
+        defects.append(
+            make_defect("region_without_media", f"{count_of(len(regions), 'object')}, but no video and no image")
+        )
     return num_marks
 
 

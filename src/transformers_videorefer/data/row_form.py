@@ -3,14 +3,17 @@
 import math
 from typing import Any
 
+from transformers_videorefer.media_items_videorefer import MARKS, find_marks
+
 from .defects import Defect, describe, make_defect
 from .paths import is_unsafe_path
 from .record_masks import parse_frame_number
-from .records import EDIT_LISTS
+from .records import EDIT_LISTS, ROLES
+from .region_parts import is_absent
 from .rle import BrokenSizeError, read_size, segmentation_to_rle
 
 
-ROLES = ("user", "assistant", "system")
+_PATH_KEYS = ("path", "url", "video", "image")
 
 
 def read_row(value: dict[str, Any]) -> tuple[dict[str, Any] | None, list[Defect]]:
@@ -32,6 +35,10 @@ class _RowReader:
     def __init__(self, value: dict[str, Any]) -> None:
         self.value = value
         self.defects: list[Defect] = []
+        # What parts of messages bring with them: paths by kind, and regions with the number of marks before them.
+        self.own_media: dict[str, str] = {}
+        self.own_regions: list[tuple[int, dict[str, Any]]] = []
+        self.num_marks = 0
 
     def report(self, kind: str, message: str) -> None:
         self.defects.append(make_defect(kind, message))
@@ -41,6 +48,7 @@ class _RowReader:
         row = {"id": self.row_id(), "video": self.path("video")}
         if self.value.get("messages") is not None:
             row |= {"image": self.path("image"), "messages": self.messages()}
+            row |= self.own_media
             row |= {name: self.text(name, is_needed=False) for name in ("task", "source")}
         elif self.value.get("question") is not None:
             row |= {name: self.text(name) for name in ("question", "answer")}
@@ -62,13 +70,11 @@ class _RowReader:
 
     def row_id(self) -> str | None:
         value = self.value.get("id")
-        if value is None:
-            self.report("missing_id", "the row has no `id`")
-        elif isinstance(value, str):
+        if isinstance(value, str):
             return value
-        elif type(value) is int:
+        if type(value) is int:
             return describe(value)
-        else:
+        if value is not None:  # rows that somebody wrote by hand need none
             self.report("wrong_type", f"`id` must be text, got {describe(value)}")
         return None
 
@@ -114,16 +120,57 @@ class _RowReader:
             if role not in ROLES:
                 self.report("unknown_speaker", f"turn {position} has the role {describe(role)}, not user or assistant")
                 role = None
-            if not isinstance(content, str):
+            if isinstance(content, list):
+                content = self.parts(content, position)
+            elif not isinstance(content, str):
                 self.report("wrong_type", f"the content of turn {position} must be text, got {describe(content)}")
                 content = None
+            self.num_marks += (content or "").count(MARKS["region"]) if role == "user" else 0
             messages.append({"role": role, "content": content})
         return messages
+
+    def parts(self, parts: list[Any], position: int) -> str | None:
+        """Write a content of parts as text with marks; what the parts bring with them becomes part of the row."""
+        pieces = []
+        for part in parts:
+            kind = part.get("type") if isinstance(part, dict) else None
+            if not isinstance(kind, str) or kind not in ("text", *MARKS):
+                self.report("wrong_type", f"turn {position} holds {describe(part)}, no text, video, image or region")
+                return None
+            given = {key: value for key, value in part.items() if value is not None and key != "type"}
+            if kind == "text":
+                pieces.append(str(given.get("text", "")))
+                if find_marks(pieces[-1]):
+                    self.report("region_mark_mismatch", f"turn {position} spells a mark in a part of text")
+                    return None
+                continue
+            if kind == "region" and given.keys() & {"frames", "masks"}:
+                self.own_regions.append((self.num_marks + "".join(pieces).count(MARKS["region"]), given))
+            is_shown = kind == "region" or self.own_medium(kind, given)
+            pieces.append(MARKS[kind] if is_shown else "")
+        return "".join(pieces)
+
+    def own_medium(self, kind: str, given: dict[str, Any]) -> bool:
+        """Note the path that a part brings; of several videos or images of a row only the first is looked at."""
+        path = next((given[key] for key in _PATH_KEYS if isinstance(given.get(key), str)), None)
+        if path is None:
+            return True
+        if is_unsafe_path(path):
+            self.report("unsafe_path", f"the {kind} {describe(path)} is no path inside the data folder")
+            return True
+        known = self.own_media.get(kind) or self.value.get(kind)
+        if known is None:
+            self.own_media[kind] = path
+        return known is None
 
     def regions(self) -> list[dict[str, Any]]:
         value = self.value.get("regions")
         if value is None:
-            return []
+            value = []
+        if isinstance(value, list):
+            value = list(value)
+            for position, region in self.own_regions:
+                value.insert(position, _with_frames(region))
         if not isinstance(value, list):
             self.report("wrong_type", f"`regions` must be a list, got {describe(value)}")
             return []
@@ -154,7 +201,7 @@ class _RowReader:
     def shape(self, frame: dict[str, Any], where: str) -> dict[str, Any]:
         """Read mask, box and size of one frame."""
         given = {name: frame.get(name) for name in ("rle", "box", "size")}
-        given = {name: None if _is_absent(value) else value for name, value in given.items()}
+        given = {name: None if is_absent(value) else value for name, value in given.items()}
         shape: dict[str, Any] = {"rle": None, "box": None, "size": None}
         if given["rle"] is None and given["box"] is None:
             self.report("null_segmentation", f"{where}: there is neither `rle` nor `box`")
@@ -183,8 +230,16 @@ class _RowReader:
         return None
 
 
-def _is_absent(value: Any) -> bool:
-    """Whether a value stands for nothing: tables hold structs of nulls and empty lists in its place."""
-    if isinstance(value, dict):
-        return all(one is None for one in value.values())
-    return value is None or value == []
+def _with_frames(region: dict[str, Any]) -> dict[str, Any]:
+    """Write the form `masks` with `frame_indices` of a region as `frames`."""
+    masks = region.get("masks")
+    if not isinstance(masks, list) or "frames" in region:
+        return region
+    indices = region.get("frame_indices", range(len(masks)))
+    if not isinstance(indices, (list, range)) or len(indices) != len(masks):
+        return region
+    frames = [
+        {"frame_index": index, "rle": mask, "size": region.get("size")}
+        for index, mask in zip(indices, masks, strict=True)
+    ]
+    return {**region, "frames": frames}

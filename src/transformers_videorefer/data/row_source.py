@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .json_stream import BrokenRecord, iterate_entries, iterate_records
+from .wording import count_of
 
 
 ROW, RECORD, ENTRY, BROKEN = "row", "record", "entry", "broken"
@@ -24,12 +25,14 @@ class SourceItem:
         kind (`str`): "row" (of ours), "record" (published), "entry" (of HC-STVG: `value` is name and annotation) or
             "broken" (a line that is no JSON: `value` is the reason).
         value (`Any`): The content.
+        config (`str`): Config that the row belongs to, whose ids differ from each other; empty for files.
     """
 
     where: str
     position: int
     kind: str
     value: Any
+    config: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,27 @@ class RowSource:
         files (`tuple[str, ...]`): Parquet files; empty for JSON.
         total (`int`): Rows of Parquet files, or bytes of a JSON file.
         unit (`str`): What `total` and the positions of items count: "row" or "B".
+        splits (`tuple[tuple[str, tuple[str, ...]], ...]`): `files` once more by split, each after the name of its
+            config. Rows are numbered within a split.
     """
 
     name: str
     files: tuple[str, ...]
     total: int
     unit: str
+    splits: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __iter__(self) -> Iterator[SourceItem]:
         if self.files:
             from .parquet_source import iterate_parquet
 
-            for number, (where, row) in enumerate(iterate_parquet(list(self.files))):
-                yield SourceItem(where, number, ROW, row)
+            has_configs = len({config for config, _ in self.splits}) > 1
+            position = 0
+            for config, files in self.splits:
+                folder = f"{config}/" if has_configs else ""
+                for where, row in iterate_parquet(list(files)):
+                    yield SourceItem(folder + where, position, ROW, row, config)
+                    position += 1
             return
         file = Path(self.name).name
         if _holds_entries(self.name):
@@ -93,8 +104,8 @@ class RowSource:
             for num_rows, item in enumerate(self, start=1):
                 if num_rows > index:
                     return item
-        numbered = f", numbered 0 to {num_rows - 1}" if num_rows else ""
-        raise ValueError(f"Row {index} does not exist: {self.name} has {num_rows} rows{numbered}.")
+        numbered = f", numbered 0 to {num_rows - 1}" if num_rows > 1 else ""
+        raise ValueError(f"Row {index} does not exist: {self.name} has {count_of(num_rows, 'row')}{numbered}.")
 
 
 def open_source(name: str, *, config: str | None = None, split: str | None = None, every: bool = False) -> RowSource:
@@ -126,10 +137,12 @@ def open_source(name: str, *, config: str | None = None, split: str | None = Non
     from .parquet_source import choose_files, count_rows, list_configs
 
     if every and config is None and split is None:
-        files = [file for splits in list_configs(name).values() for files in splits.values() for file in files]
+        configs = list_configs(name)
+        splits = tuple((config, tuple(files)) for config, splits in configs.items() for files in splits.values())
     else:
-        files = choose_files(name, config, split)
-    return RowSource(name, tuple(files), count_rows(files), "row")
+        splits = ((config or "", tuple(choose_files(name, config, split))),)
+    files = [file for _, files in splits for file in files]
+    return RowSource(name, tuple(files), count_rows(files), "row", splits)
 
 
 def is_row(record: Any) -> bool:

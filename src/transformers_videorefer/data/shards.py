@@ -16,6 +16,10 @@ from .published import FEATURES, video_sizes
 from .reading import iterate_row_batches
 
 
+# Holds the files that wait, and nothing else: it is renamed once all are there.
+FILES_FOLDER = "files"
+
+
 @dataclass(frozen=True)
 class ShardTask:
     """One Parquet file to be made from one byte range of a published file.
@@ -32,7 +36,7 @@ class ShardTask:
         bad_rows (`str`): `"raise"`, `"skip"` or `"keep"`.
         videos (`str`, *optional*): Folder of the videos, for polygons without a size.
         row_group_bytes (`int`): Uncompressed size of a row group.
-        folder (`str`): Where the file waits until its configuration is whole.
+        folder (`str`): Where its state stands, and in `files` the file, until its configuration is whole.
         fingerprint (`str`): What it is made from and how; another value means another file.
     """
 
@@ -108,7 +112,11 @@ def write_shard(task: ShardTask, on_batch: Callable[[int], None] | None = None) 
     features = FEATURES[task.kind]()
     with _rare_collection():
         writer = write_parquet(
-            waiting / task.name, batches, features, row_group_bytes=task.row_group_bytes, on_batch=on_batch
+            waiting / FILES_FOLDER / task.name,
+            batches,
+            features,
+            row_group_bytes=task.row_group_bytes,
+            on_batch=on_batch,
         )
     state = {
         "fingerprint": task.fingerprint,
@@ -123,23 +131,20 @@ def write_shard(task: ShardTask, on_batch: Callable[[int], None] | None = None) 
     return state
 
 
-def finished_shard(task: ShardTask, target: Path) -> dict[str, Any] | None:
-    """Return the state of a shard that an interrupted run finished, whether its file was moved already or not.
+def finished_shard(task: ShardTask, folder: Path) -> dict[str, Any] | None:
+    """Return the state of a shard that an interrupted run finished.
 
     Args:
         task ([`ShardTask`]): The shard.
-        target (`Path`): Folder that finished configurations are moved to.
+        folder (`Path`): Where its file is expected: still waiting, or published already.
 
     Returns:
         `dict` or None: As [`write_shard`] returned it; None if the shard is to be made.
     """
     state = read_state(Path(task.folder) / f"{task.name}.json")
-    if not state or state["fingerprint"] != task.fingerprint:
+    if not state or state["fingerprint"] != task.fingerprint or not (folder / task.name).exists():
         return None
-    for folder in (Path(task.folder), target):
-        if (folder / task.name).exists():
-            return state if (folder / task.name).stat().st_size == state["file_bytes"] else None
-    return None
+    return state if (folder / task.name).stat().st_size == state["file_bytes"] else None
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

@@ -149,7 +149,7 @@ def test_annotations_of_single_images_are_joined_by_their_track(tmp_path):
         ({"segmentations": [{"size": [8, 10], "counts": [17, 3]}, None, None]}, "frame 0.*cover 20 pixels"),
         ({"segmentations": [{"size": [8, 10], "counts": "a`0"}, None, None]}, "frame 0.*cover"),
         ({"segmentations": [{"size": [10, 8], "counts": [17, 3, 60]}, None, None]}, "mask has height 10 and width 8"),
-        ({"segmentations": [None, None, None]}, "visible in no frame"),
+        ({"segmentations": [None, None, None], "bboxes": [None] * 3}, "visible in no frame"),
         ({"segmentations": [[[1, 2, 3]], None, None]}, "polygon 0 has 3 numbers"),
         ({"segmentations": None, "bboxes": [["a", 1, 2, 3], None, None]}, r"a box is \[x, y, width, height\]"),
     ],
@@ -200,3 +200,14 @@ def test_broken_files(tmp_path, videos, text, message):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         run_import("coco-video", path, videos, bad_rows="skip")
+
+
+@pytest.mark.parametrize("masks", [None, [None, None, None], [None, None, THIRD]])
+def test_boxes_stand_where_masks_are_null(tmp_path, videos, masks):
+    path = save(tmp_path / "train.json", content(segmentations=masks))
+    (row,), _ = run_import("coco-video", path, videos)
+    expected = {0: [2, 1, 4, 4], 10: [4, 2, 8, 6]}
+    if masks and masks[2]:
+        np.testing.assert_array_equal(masks_of(row)[10], pixels(8, 10, slice(2, 6), slice(4, 8)))
+        del expected[10]
+    assert boxes_of(row) == expected

@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from import_helpers import picture_folder
+from PIL import Image
 from pycocotools import mask as coco_mask
 from test_coco_video import NAMES
 from test_coco_video import content as coco_content
@@ -97,12 +99,13 @@ def damage_xml(text: str, generator: random.Random) -> str:
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("damaged") / "videos"
+    root = tmp_path_factory.mktemp("damaged") / "set" / "videos"
     picture_folder(root / "dog_a", NAMES)
     for name in ("street.mp4", "clip.mp4"):
         write_video(root / name, 12)
     write_video(root / "cells.mp4", 10, height=50, width=100)
-    (root.parent / "secret.mp4").write_bytes(b"never opened")
+    # What a junk path leads to could be opened, if anybody tried.
+    write_video(root.parent.parent / "secret.mp4", 12)
     return root
 
 
@@ -124,7 +127,9 @@ def exports(source_format: str) -> Any:
 def test_damaged_exports(tmp_path, videos, source_format, bad_rows):
     generator = random.Random(f"{source_format} {bad_rows}")
     whole = exports(source_format)
-    path = tmp_path / "export"
+    path = tmp_path / "set" / "files" / "annotations.txt"
+    path.parent.mkdir(parents=True)
+    Image.new("L", (64, 48), 255).save(tmp_path / "secret", format="PNG")
     options = ImportOptions(bad_rows=bad_rows)
     num_rows, num_errors = 0, 0
     for _ in range(NUM_DAMAGED):
@@ -134,13 +139,21 @@ def test_damaged_exports(tmp_path, videos, source_format, bad_rows):
         try:
             rows = list(import_annotations(source_format, path, videos, options=options, report=report))
         except ValueError as error:
-            assert "export" in str(error)
+            # It names the file, the place in it or the row, and nothing outside.
+            assert str(error).startswith(path.name)
+            assert str(videos) not in str(error)
+            assert str(tmp_path) not in str(error)
             num_errors += 1
             continue
         assert report.num_rows == len(rows) + report.num_skipped
         for row in rows:
             num_rows += 1
-            assert (bad_rows == "keep") or (videos / (row["video"] or "")).exists()
+            media = [name for name in (row["video"], row["image"]) if name]
+            assert media or not row["regions"]
+            if bad_rows != "keep":
+                assert all((videos / name).resolve().is_relative_to(videos.resolve()) for name in media)
+                assert all((videos / name).exists() for name in media)
+            assert not any("secret" in name for name in media)
             for frame in (frame for region in row["regions"] for frame in region["frames"]):
                 if frame["rle"]:
                     assert coco_mask.decode(frame["rle"]).shape == tuple(frame["rle"]["size"])
@@ -162,3 +175,55 @@ def _without(value: Any, huge: int) -> Any:
     if isinstance(value, list):
         return [_without(part, huge) for part in value]
     return "<huge>" if isinstance(value, int) and value == huge else value
+
+
+def damage_pictures(folder: Path, generator: random.Random) -> None:
+    """Cut, blank or replace one to three label pictures, or move one where no picture belongs."""
+    for path in generator.choices(sorted(folder.rglob("*.png")), k=generator.randint(1, 3)):
+        content = path.read_bytes() if path.exists() else b""
+        choice = generator.randrange(5)
+        if choice == 0:
+            path.write_bytes(content[: generator.randrange(len(content) + 1)])
+        elif choice == 1:
+            path.write_bytes(b"junk" * 50)
+        elif choice == 2:
+            Image.new(generator.choice(["P", "L", "RGB", "1"]), (generator.randint(1, 9), 4), 1).save(path)
+        elif choice == 3:
+            path.unlink(missing_ok=True)
+        else:
+            path.with_name(generator.choice(["x.png", "99999.png", "-1.png"])).write_bytes(content)
+
+
+@pytest.mark.parametrize("bad_rows", ["raise", "skip", "keep"])
+def test_damaged_label_pictures(tmp_path, bad_rows):
+    generator = random.Random(f"davis {bad_rows}")
+    num_rows, num_bad = 0, 0
+    for number in range(NUM_DAMAGED):
+        root = tmp_path / str(number)
+        picture_folder(root / "JPEGImages" / "bear", ["00000.jpg", "00001.jpg", "00002.jpg"])
+        labels = np.zeros((8, 10), dtype=np.uint8)
+        labels[1:4, 2:5], labels[5:7, 6:9] = 1, 2
+        folder = root / "Annotations" / "bear"
+        folder.mkdir(parents=True)
+        for index in range(3):
+            Image.fromarray(labels).save(folder / f"{index:05d}.png")
+        damage_pictures(folder, generator)
+        report = DefectReport()
+        try:
+            rows = list(
+                import_annotations("davis", root, root, options=ImportOptions(bad_rows=bad_rows), report=report)
+            )
+        except ValueError as error:
+            assert "bear" in str(error)
+            assert str(tmp_path) not in str(error)
+            num_bad += 1
+            continue
+        num_bad += report.num_skipped + bool(report.counts)
+        assert report.num_rows == len(rows) + report.num_skipped
+        for row in rows:
+            num_rows += 1
+            masks = [frame["rle"] for frame in row["regions"][0]["frames"] if frame["rle"]]
+            assert all(coco_mask.decode(rle).shape == tuple(rle["size"]) for rle in masks)
+            assert masks
+    assert num_rows > 0
+    assert num_bad > 0

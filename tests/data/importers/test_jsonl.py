@@ -138,7 +138,7 @@ def test_images_and_rows_without_regions(save, videos):
     [
         ("{broken", r"row 0 \(byte 0\)"),
         ("[1]", "a row is a JSON object|JSON"),
-        ({**row_with(), "regions": []}, "1 <region> marks for 0 regions"),
+        ({**row_with(), "regions": []}, "1 <region> mark for 0 regions"),
         (row_with(frames=[{"frame_index": 10, "box": [1, 1, 2, 2]}]), "frame 10.*10 frames"),
         (row_with(frames=[{"frame_index": 1, "bbox": [1, 1, 2, 2]}]), "unknown key `bbox`"),
         (row_with(frames=[{"frame_index": 1, "box": [1, 1, 30, 2]}]), "reaches more than 1 pixel outside"),
@@ -150,9 +150,16 @@ def test_images_and_rows_without_regions(save, videos):
         ({**row_with(), "video": "../clip.mp4"}, "no path below the folder of videos"),
         ({**row_with(), "video": "gone.mp4"}, "no video 'gone.mp4'"),
         ({**row_with(), "edit_list": "x"}, "`edit_list` must be one of"),
-        ({**row_with(), "messages": [{"role": "robot", "content": "x"}]}, "a turn has a `role`"),
-        ({**row_with(), "messages": [{"role": "assistant", "content": "x"}]}, "no turn of the user"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "a turn has a `role`"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "no turn of the user"),
         ({**row_with(), "question": 5}, "`question` must be a text"),
+        ({**row_with(), "messages": [{"role": "user", "content": "<region>"}]}, "`question` stands beside `messages`"),
+        ({**row_with(), "options": "(A)"}, "`options` must be a list"),
+        ({"options": ["(A)"]}, "there are `options`, but no `question`"),
+        ({**row_with(), "caption": "A dog."}, "`question` stands beside `caption`"),
+        ({"caption": "A dog.", "answer": "A cat."}, "`answer` stands beside `caption`"),
+        ({"id": 1, "conversations": []}, "a row with `conversations` is a published record"),
+        ({"id": 1, "Question": "Who?"}, "a row with `Question` is a published record"),
     ],
 )
 def test_broken_rows_are_named_or_skipped(save, videos, tmp_path, row, message):
@@ -171,3 +178,67 @@ def test_keep_makes_broken_frames_null(save, videos):
     (row,), report = run_import("jsonl", save(row_with(frames=frames)), videos, bad_rows="keep")
     assert [frame["box"] for frame in row["regions"][0]["frames"]] == [None, [1, 1, 3, 2]]
     assert sum(report.counts.values()) == 1
+
+
+BOX = [{"frames": [{"frame_index": 1, "box": [1, 1, 2, 2]}]}]
+MASK = [{"frames": [{"frame_index": 1, "polygon": [[3, 2, 7, 2, 7, 5, 3, 5]]}]}]
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "question", "answer"),
+    [
+        (
+            {"question": "What is <region>?", "options": ["(A) A dog", "(B) A cat"], "answer": "(A) A dog", "regions": BOX},
+            {},
+            "What is [<region>]? (A) A dog (B) A cat. Answer with the option's letter from the given choices directly.",
+            "(A) A dog",
+        ),
+        (
+            {"caption": "A dog runs.", "frame_index": 1, "regions": MASK},
+            {},
+            "Please give a detailed description of the highlighted object [<region>] in the video.",
+            "A dog runs.",
+        ),
+        (
+            {"caption": "A dog runs.", "regions": BOX},
+            {},
+            "Please describe the object <region> in the video in brief.",
+            "A dog runs.",
+        ),
+        ({"caption": "A dog.", "regions": MASK}, {"question": "Name <region>."}, "Name <region>.", "A dog."),
+        (
+            {"question": "Who is <region>?", "caption": "A dog.", "regions": BOX},
+            {"answer_field": "caption"},
+            "Who is <region>?",
+            "A dog.",
+        ),
+    ],
+    ids=["bench-q", "bench-d", "hc-stvg", "own question", "answer field"],
+)  # fmt: skip
+def test_rows_of_benchmarks_keep_what_they_say(save, videos, given, options, question, answer):
+    (row,), report = run_import("jsonl", save({"id": "a", "video": "clip.mp4", **given}), videos, **options)
+    assert row["messages"] == [
+        {"role": "user", "content": f"<video>\n{question}"},
+        {"role": "assistant", "content": answer},
+    ]
+    assert report.counts == {}
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        ({"frame_index": 10, "box": [1, 1, 2, 2]}, "frame_outside_video"),
+        ({"frame_index": 1, "box": [1, 1, 30, 2]}, "broken_box"),
+        ({"frame_index": 1, "box": [3, 1, 1, 2]}, "broken_box"),
+        ({"frame_index": 1, "polygon": [[1, 1, 3]]}, "broken_polygon"),
+        ({"frame_index": 1, "rle": {"size": [8, 10], "counts": [5]}}, "broken_rle"),
+        ({"frame_index": 1, "rle": {"size": [4, 5], "counts": [20]}}, "mask_size_differs"),
+        ({"frame_index": 1, "bbox": [1, 1, 2, 2]}, "wrong_type"),
+        ({"frame_index": "x", "box": [1, 1, 2, 2]}, "wrong_type"),
+        ({"frame_index": 1, "mask": "none.png"}, "wrong_type"),
+    ],
+)
+def test_kinds_of_broken_frames(save, videos, frame, kind):
+    frames = [frame, {"frame_index": 2, "box": [1, 1, 3, 2]}]
+    rows, report = run_import("jsonl", save(row_with(frames=frames)), videos, bad_rows="skip")
+    assert (rows, report.counts) == ([], {kind: 1})

@@ -4,7 +4,7 @@ Rules and where they come from:
 
 - `videos` hold `id`, `width`, `height`, `length` and `file_names`; an annotation is one object of one video, with
   `segmentations` (run lengths, polygons, or null where the object is not visible) and `bboxes` ([x, y, width, height]
-  or null), one for each file name (label format of YouTube-VIS,
+  or null; taken where the mask is null), one for each file name (label format of YouTube-VIS,
   https://competitions.codalab.org/competitions/20128#participate-get-data).
 - In the other variant `images` name their `video_id` and their place (`frame_id`, from 0, in CocoVID of MMTracking;
   `frame_index` in TAO), and an annotation is one object in one image; `instance_id` or `track_id` ties them together
@@ -111,15 +111,16 @@ class _Reader:
         masks, boxes = annotation.get("segmentations"), annotation.get("bboxes")
         if masks is None and boxes is None:
             raise fail("missing_field", "neither `segmentations` nor `bboxes` are given.")
-        values = masks if masks is not None else boxes
-        num_frames = len(file_names) or entry.get("length") or len(as_list(values))
-        if not isinstance(values, list) or len(values) != num_frames:
-            count = len(values) if isinstance(values, list) else "no list of"
-            raise fail("wrong_type", f"{count} frames are annotated, but its video lists {num_frames}.")
+        num_frames = len(file_names) or entry.get("length") or len(as_list(masks or boxes))
+        for values in (masks, boxes):
+            if values is not None and (not isinstance(values, list) or len(values) != num_frames):
+                count = len(values) if isinstance(values, list) else "no list of"
+                raise fail("wrong_type", f"{count} frames are annotated, but its video lists {num_frames}.")
         size = _size(entry)
         shapes = []
-        for place, value in enumerate(values):
-            shape = _shape(place, value if masks is not None else None, value if masks is None else None, size)
+        for place in range(num_frames):
+            # The mask says more; a box stands alone where an object was only boxed.
+            shape = _shape(place, masks[place] if masks else None, boxes[place] if boxes else None, size)
             if shape is not None:
                 shapes.append((place, shape))
         indices = _frame_indices(video, file_names, [place for place, _ in shapes], num_frames)

@@ -6,7 +6,9 @@ from typing import Any
 
 from transformers_videorefer.data.defects import Defect, DefectReport, RecordError, check_bad_rows, make_defect
 from transformers_videorefer.data.rle import broken_rles, read_size, segmentation_to_rle
+from transformers_videorefer.data.wording import count_of
 from transformers_videorefer.masks_videorefer import rle_is_empty
+from transformers_videorefer.media_items_videorefer import MARKS, find_marks
 from transformers_videorefer.region_masks_videorefer import ASPECT_TOLERANCE
 from transformers_videorefer.region_values_videorefer import parse_value
 
@@ -14,8 +16,7 @@ from .videos import VideoFolder, VideoInfo
 
 
 DEFAULT_QUESTION = "Please describe the object <region> in the video in brief."
-REGION_MARK, LABEL_MARK = "<region>", "{label}"
-MARKS = (REGION_MARK, "<video>", "<image>")
+REGION_MARK, LABEL_MARK = MARKS["region"], "{label}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ImportOptions:
                 f"`question` must hold {REGION_MARK} exactly once, got {self.question.count(REGION_MARK)} in "
                 f"{self.question!r}. Write it where the object is meant."
             )
-        others = [mark for mark in MARKS if mark != REGION_MARK and mark in self.question]
+        others = [mark for mark in MARKS.values() if mark != REGION_MARK and mark in self.question]
         if others:
             raise ValueError(f"`question` holds {others[0]}, which every row gets by itself. Leave it out.")
 
@@ -177,8 +178,8 @@ def object_row(
     answer = (answer or "").strip()
     if answer:
         messages.append({"role": "assistant", "content": answer})
-    if any(mark in (found.label or "") + answer for mark in MARKS):
-        message = f"label or answer spell one of the marks {', '.join(MARKS)}. Rename it in the export."
+    if find_marks((found.label or "") + answer):
+        message = f"label or answer spell one of the marks {', '.join(MARKS.values())}. Rename it in the export."
         return None, [*defects, make_defect("mark_in_answer", message)]
     if not any(frame["rle"] or frame["box"] for frame in frames):
         if not any(defect.is_fatal for defect in defects):
@@ -210,7 +211,7 @@ def _frames(found: TrackedObject, stride: int, defects: list[Defect]) -> list[di
     for shape in shapes[::stride]:
         index = shape.frame_index
         if index < 0 or (num_frames is not None and index >= num_frames):
-            message = f"frame {index} lies outside the video of {num_frames} frames. Pass the one that was annotated."
+            message = f"frame {index} lies outside the video of {count_of(num_frames, 'frame')}. Pass the one that was annotated."
             defects.append(make_defect("frame_outside_video", message))
             continue
         try:

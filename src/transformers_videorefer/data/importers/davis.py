@@ -64,7 +64,9 @@ def read_davis(path: Path, videos: VideoFolder, options: ImportOptions) -> Itera
         try:
             masks = _read_masks(folder)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises
-            defect = fail("broken_rle", f"the label pictures cannot be read: {error} Write them again as PNG.")
+            # Reports lie beside the rows and name no folder of this machine.
+            reason = str(error).replace(f"{folder}{os.sep}", "")
+            defect = fail("broken_rle", f"the label pictures cannot be read: {reason}. Write them again as PNG.")
             yield Candidate(f"{path.name}, {name}", name, partial(_raise, defect))
             continue
         for number in sorted(masks):

@@ -2,11 +2,13 @@
 
 A line is a row of the conversation schema: `video` or `image` (path below the folder of videos), `messages` and
 `regions`, with `id`, `edit_list`, `task` and `source` as they are known. Instead of `messages`, `question` and `answer`
-may stand. The frames of a region are marked by `rle`, `polygon`, `box`, `scribble` or `mask` (path of a picture,
+may stand, with `options` for a question of multiple choice, or a `caption`: such rows, those of the benchmarks too, get
+the published prompt, and their `type` and `frame_index` have no place in a conversation. The frames of a region are marked by `rle`, `polygon`, `box`, `scribble` or `mask` (path of a picture,
 relative to the file), with `size` and `label` as the processor takes them; `masks` with `frame_indices` works too. All
 become run lengths or boxes. A JSON array of rows is read as well.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,24 +16,27 @@ from typing import Any
 
 import numpy as np
 
+from transformers_videorefer.data.chat import MEDIA_KINDS
 from transformers_videorefer.data.defects import Defect, RecordError, make_defect
 from transformers_videorefer.data.json_stream import BrokenRecord, iterate_records
 from transformers_videorefer.data.paths import is_unsafe_path
+from transformers_videorefer.data.prompts import BENCH_D_PROMPT, SHORT_CAPTION_PROMPT, multiple_choice_prompt
+from transformers_videorefer.data.record_masks import MAX_FRAME_NUMBER
+from transformers_videorefer.data.records import EDIT_LISTS, ROLES
 from transformers_videorefer.data.rle import encode_rle
-from transformers_videorefer.region_form_videorefer import RegionFrame, parse_region
+from transformers_videorefer.data.wording import count_of
+from transformers_videorefer.region_form_videorefer import FORMS, RegionFrame, parse_region
 from transformers_videorefer.region_masks_videorefer import decode_mask
+from transformers_videorefer.region_values_videorefer import parse_value
 from transformers_videorefer.regions_videorefer import select_frames
 
-from .common import REGION_MARK, Candidate, ImportOptions, fail
+from .common import DEFAULT_QUESTION, REGION_MARK, Candidate, ImportOptions, fail
 from .loose_json import as_list, as_mapping
 from .videos import VideoFolder, VideoInfo
 
 
 SOURCE = "jsonl"
-_ROLES = ("system", "user", "assistant")
-_EDIT_LISTS = ("apply", "ignore")
-_MEDIA = ("video", "image")
-_MAX_FRAME_NUMBER = 2**31 - 1
+_TEXTS = ("question", "answer", "options", "caption")
 
 
 def read_jsonl(path: Path, videos: VideoFolder, options: ImportOptions) -> Iterator[Candidate]:
@@ -63,11 +68,11 @@ def _row(
         raise fail("broken_json", record.reason)
     if not isinstance(record, Mapping):
         raise fail("wrong_type", "a row is a JSON object.")
-    texts = {key: _text(record, key) for key in (*_MEDIA, "task", "source", "edit_list")}
+    texts = {key: _text(record, key) for key in (*MEDIA_KINDS, "task", "source", "edit_list")}
     edit_list = texts["edit_list"] or "apply"
-    if edit_list not in _EDIT_LISTS:
-        raise fail("wrong_type", f"`edit_list` must be one of {', '.join(_EDIT_LISTS)}, got {edit_list!r}.")
-    media = {kind: videos.find([texts[kind]], edit_list=edit_list) for kind in _MEDIA if texts[kind]}
+    if edit_list not in EDIT_LISTS:
+        raise fail("wrong_type", f"`edit_list` must be one of {', '.join(EDIT_LISTS)}, got {edit_list!r}.")
+    media = {kind: videos.find([texts[kind]], edit_list=edit_list) for kind in MEDIA_KINDS if texts[kind]}
     regions = record.get("regions") or []
     if not isinstance(regions, list):
         raise fail("wrong_type", "`regions` must be a list.")
@@ -76,19 +81,20 @@ def _row(
     marks = [mark for message in messages for mark in _marks(message, defects)]
     if marks.count("region") != len(regions):
         message = (
-            f"there are {marks.count('region')} {REGION_MARK} marks for {len(regions)} regions. Write one for each."
+            f"there are {count_of(marks.count('region'), f'{REGION_MARK} mark')} for {count_of(len(regions), 'region')}. "
+            "Write one for each."
         )
         raise fail("region_mark_mismatch", message)
-    order = [mark for mark in marks if mark in _MEDIA]
+    order = [mark for mark in marks if mark in MEDIA_KINDS]
     if sorted(order) != sorted(media):
-        raise fail("media_mark_mismatch", f"there are {len(order)} media marks for {len(media)} media.")
+        raise fail("media_mark_mismatch", f"there are {count_of(len(order), 'media mark')} for {len(media)} media.")
     converted = []
     for position, region in enumerate(regions):
         where = f"region {position}"
         converted.append(_region(region, position, media, order, folder, options.stride, defects, where))
     row = {
         "id": row_id,
-        **{kind: media[kind].name if kind in media else None for kind in _MEDIA},
+        **{kind: media[kind].name if kind in media else None for kind in MEDIA_KINDS},
         "messages": messages,
         "regions": converted,
         "edit_list": edit_list,
@@ -112,20 +118,20 @@ def _messages(record: Mapping[str, Any], options: ImportOptions, media: Sequence
     """Read the conversation, or make one of question and answer; marks of media that are missing stand in front."""
     given = record.get("messages")
     if given is None:
-        question, answer = (
-            _text(record, "question") or options.question,
-            _text(record, options.answer_field or "answer"),
-        )
+        question, answer = _question_and_answer(record, options)
         messages = [{"role": "user", "content": question}]
         messages += [{"role": "assistant", "content": answer.strip()}] if answer and answer.strip() else []
     else:
+        beside = next((key for key in _TEXTS if record.get(key)), None)
+        if beside is not None:
+            raise fail("wrong_type", f"`{beside}` stands beside `messages`, nobody knows which is meant. Keep one.")
         if not isinstance(given, list) or not given:
             raise fail("wrong_type", "`messages` must be a list with at least one turn.")
         messages = []
         for turn in given:
-            known = isinstance(turn, Mapping) and turn.get("role") in _ROLES and isinstance(turn.get("content"), str)
+            known = isinstance(turn, Mapping) and turn.get("role") in ROLES and isinstance(turn.get("content"), str)
             if not known:
-                raise fail("wrong_type", f"a turn has a `role` of {', '.join(_ROLES)} and a text as `content`.")
+                raise fail("wrong_type", f"a turn has a `role` of {', '.join(ROLES)} and a text as `content`.")
             messages.append({"role": turn["role"], "content": turn["content"]})
     first = next((message for message in messages if message["role"] == "user"), None)
     if first is None:
@@ -136,12 +142,43 @@ def _messages(record: Mapping[str, Any], options: ImportOptions, media: Sequence
     return messages
 
 
+def _question_and_answer(record: Mapping[str, Any], options: ImportOptions) -> tuple[str, str | None]:
+    """Read a row without messages: a question, one of multiple choice, or a description."""
+    published = next((key for key in ("conversations", "Question") if key in record), None)
+    if published is not None:
+        raise fail("wrong_type", f"a row with `{published}` is a published record. Convert it with `from_published`.")
+    question, choices = _text(record, "question"), record.get("options") or []
+    answer_field = options.answer_field or "answer"
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        raise fail("wrong_type", f"`options` must be a list of texts, got {choices!r:.60}.")
+    if choices and question is None:
+        raise fail("missing_field", "there are `options`, but no `question`.")
+    caption = _text(record, "caption") if answer_field != "caption" else None
+    if caption is None:
+        question = options.question if question is None else question
+        return multiple_choice_prompt(question, choices) if choices else question, _text(record, answer_field)
+    if question is not None or record.get(answer_field):
+        beside = "question" if question is not None else answer_field
+        raise fail("wrong_type", f"`{beside}` stands beside `caption`, nobody knows which is meant. Keep one.")
+    if options.question != DEFAULT_QUESTION:
+        return options.question, caption
+    return SHORT_CAPTION_PROMPT if _has_boxes(record) else BENCH_D_PROMPT, caption
+
+
+def _has_boxes(record: Mapping[str, Any]) -> bool:
+    """Tell rows of HC-STVG, whose captions are short, from those of VideoRefer-Bench-D, as `to_chat` does."""
+    frames = (
+        frame for region in as_list(record.get("regions")) for frame in as_list(as_mapping(region).get("frames"))
+    )
+    return any(as_mapping(frame).get("box") for frame in frames)
+
+
 def _marks(message: Mapping[str, str], defects: list[Defect]) -> list[str]:
     """List the marks of a turn in their order."""
     found = []
     for piece in message["content"].split("<")[1:]:
         name = piece.partition(">")[0]
-        if name in (*_MEDIA, "region") and ">" in piece:
+        if name in (*MEDIA_KINDS, "region") and ">" in piece:
             found.append(name)
     if found and message["role"] != "user":
         defects.append(make_defect("mark_in_answer", f"a turn of the {message['role']} holds <{found[0]}>."))
@@ -180,12 +217,37 @@ def _region(
         except RecordError as error:
             defects.extend(error.defects)
         except (ValueError, TypeError, OSError, OverflowError) as error:
-            defects.append(make_defect("wrong_type", str(error)))
+            # Reports lie beside the rows and name no folder of this machine.
+            reason = str(error).replace(f"{folder}{os.sep}", "")
+            defects.append(Defect(_defect_kind(part, video), reason, is_fatal=True))
             index = as_mapping(as_list(part.get("frames"))[0]).get("frame_index") if is_split else None
-            if isinstance(index, int) and 0 <= index < min(video.num_frames, _MAX_FRAME_NUMBER):
+            if isinstance(index, int) and 0 <= index < min(video.num_frames, MAX_FRAME_NUMBER):
                 frames.append(_null_frame(int(index)))
     object_id = region.get("object_id")
     return {"object_id": str(position if object_id is None else object_id), "media": place, "frames": frames[::stride]}
+
+
+def _defect_kind(region: Mapping[str, Any], video: VideoInfo) -> str:
+    """Say what is wrong with the single frame of a region that cannot be converted."""
+    frame = as_mapping((as_list(region.get("frames")) or [None])[0])
+    index = frame.get("frame_index")
+    if type(index) is int and index >= video.num_frames:
+        return "frame_outside_video"
+    forms = [form for form in FORMS if frame.get(form) is not None]
+    if len(forms) != 1 or forms[0] not in ("rle", "polygon", "box"):
+        return "wrong_type"
+    kind = f"broken_{forms[0]}"
+    try:
+        parse_region(region, where="")
+    except (ValueError, TypeError, OverflowError):
+        try:
+            parse_value(forms[0], frame[forms[0]], None, where="")
+        except (ValueError, TypeError, OverflowError):
+            return kind
+        return "wrong_type"  # the mask itself can be read
+    stated = as_list(as_mapping(frame.get("rle")).get("size"))
+    is_sized = forms[0] == "rle" and tuple(stated) != video.size
+    return "mask_size_differs" if is_sized else kind
 
 
 def _null_frame(index: int) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
-_MAX_DIGITS = 4000
+from transformers_videorefer.data.json_window import lenient_int
 
 
 def load_json(path: Path) -> Any:
@@ -24,7 +23,7 @@ def load_json(path: Path) -> Any:
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return json.load(file, parse_int=_read_whole)
+            return json.load(file, parse_int=lenient_int)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path.name}, line {error.lineno}, column {error.colno}: no JSON: {error.msg}. Export the file again."
@@ -55,11 +54,6 @@ def as_mapping(value: Any) -> Mapping[str, Any]:
         `Mapping`: The value, or an empty dict.
     """
     return value if isinstance(value, Mapping) else {}
-
-
-def _read_whole(digits: str) -> int | float:
-    """Read a whole number; one of thousands of digits, which Python refuses, becomes infinite."""
-    return int(digits) if len(digits) < _MAX_DIGITS else float(digits)
 
 
 __all__ = ["as_list", "as_mapping", "load_json"]

@@ -13,6 +13,7 @@ from transformers_videorefer.data.cards import CardConfig, write_card
 from transformers_videorefer.data.defects import DefectReport
 from transformers_videorefer.data.features import conversation_features
 from transformers_videorefer.data.parquet import ParquetRowWriter
+from transformers_videorefer.data.wording import count_of
 
 
 SPLIT = "train"
@@ -81,8 +82,9 @@ class ImportCounts:
         Returns:
             `str`: Rows, videos, frames, and rows without an answer.
         """
-        line = f"{self.num_rows} rows of {len(self.videos)} videos, {self.num_frames} marked frames"
-        return f"{line}, {self.num_unanswered} rows without an answer"
+        rows, videos = count_of(self.num_rows, "row"), count_of(len(self.videos), "video")
+        frames, unanswered = count_of(self.num_frames, "marked frame"), count_of(self.num_unanswered, "row")
+        return f"{rows} of {videos}, {frames}, {unanswered} without an answer"
 
 
 def write_import(
