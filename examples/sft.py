@@ -30,9 +30,11 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 from transformers_videorefer import VideoReferForConditionalGeneration, VideoReferProcessor
 from transformers_videorefer.commands.bundled import TINY_CHECKPOINT, TINY_MODEL
 from transformers_videorefer.training import VideoReferSFTConfig, VideoReferSFTTrainer
+from transformers_videorefer.training.auxiliary import load_auxiliary_loss
 from transformers_videorefer.training.lora import quantize_language_model_only
 from transformers_videorefer.training.mixtures import build_mixture
 from transformers_videorefer.training.sources import DataSource
+from transformers_videorefer.training.starting import start_anew
 
 
 @dataclass
@@ -49,6 +51,10 @@ class ScriptArguments:
             `model_name_or_path`.
         text_model (`str`, *optional*): Qwen2 checkpoint of a new model.
         components (`list[str]`, *optional*): Files, folders or Hub ids of a connector or region encoder to start from.
+        new_modules (`list[str]`, *optional*): Parts of the checkpoint that start at random, of `connector`,
+            `region_encoder`, `language_model` and `lm_head`.
+        auxiliary_losses (`list` or `str`, *optional*): Losses beside the next token: `path` (`module:Class`, a subclass
+            of `AuxiliaryLoss`; modules beside this file are found) and the arguments of the class.
     """
 
     datasets: list | str | None = field(default=None, metadata={"help": "Sources of training rows."})
@@ -59,9 +65,12 @@ class ScriptArguments:
     text_model: str | None = field(default=None, metadata={"help": "Qwen2 checkpoint of a new model."})
     components: list[str] | None = field(default=None, metadata={"help": "Connector or region encoder to load."})
 
+    new_modules: list[str] | None = field(default=None, metadata={"help": "Parts that start at random."})
+    auxiliary_losses: list | str | None = field(default=None, metadata={"help": "Losses beside the next token."})
+
     def __post_init__(self) -> None:
         """Read lists that come as text."""
-        for name in ("datasets", "eval_datasets"):
+        for name in ("datasets", "eval_datasets", "auxiliary_losses"):
             if isinstance(getattr(self, name), str):
                 setattr(self, name, json.loads(getattr(self, name)))
 
@@ -97,6 +106,7 @@ def load_model(
         processor = VideoReferProcessor.from_vision_text_pretrained(**parts)
     else:
         raise ValueError("Name what to start from: `model_name_or_path`, or `vision_model` and `text_model`.")
+    start_anew(loaded, script.new_modules or ())
     for component in script.components or ():
         loaded.load_component(component)
     return loaded, processor
@@ -132,6 +142,7 @@ def main() -> None:
         eval_dataset=load_rows(script.eval_datasets, script, training),
         processing_class=processor,
         peft_config=get_peft_config(model_settings),
+        auxiliary_losses=[load_auxiliary_loss(**options) for options in script.auxiliary_losses or ()],
         dataset_names=sorted({DataSource.from_dict(source).label for source in script.datasets}),
     )
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)

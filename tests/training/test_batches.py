@@ -93,7 +93,15 @@ def test_visual_tokens_are_the_patches_the_tower_encodes(processor):
     ],
 )
 def test_parts_stay_within_the_budget(loads, budget, expected):
-    assert split_by_load(loads, budget) == expected
+    media = [{("pixel_values_videos", row): load} for row, load in enumerate(loads)]
+    assert split_by_load(media, budget) == expected
+
+
+def test_what_a_part_shares_counts_once():
+    one, other = {("pixel_values_videos", 0): 3}, {("pixel_values_videos", 1): 3}
+    assert split_by_load([one, one, one], 3) == [[0, 1, 2]]
+    assert split_by_load([one, other, one], 3) == [[0], [1], [2]]
+    assert split_by_load([one, {**one, ("region_pixel_values", 0): 1}, one], 4) == [[0, 1, 2]]
 
 
 def test_description_counts_regions_and_tokens(processor):

@@ -56,6 +56,15 @@ def test_settings_that_disagree(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"questions_per_video": 3, "per_device_train_batch_size": 8},
+            "`questions_per_video` is 3, which does not divide",
+        ),
+        ({"questions_per_video": 0}, "`questions_per_video` is 0"),
+        (
+            {"questions_per_video": 2, "per_device_train_batch_size": 4, "train_sampling_strategy": "sequential"},
+            "`questions_per_video` and `train_sampling_strategy` 'sequential' both order the rows",
+        ),
         ({"multi_frame_ratio": 1.5}, "`multi_frame_ratio` is 1.5. Pass a share from 0 to 1"),
         ({"max_bad_row_share": -0.1}, "`max_bad_row_share` is -0.1"),
         ({"matrix_optimizer": "sgd"}, "`matrix_optimizer` must be muon or absent, got 'sgd'"),

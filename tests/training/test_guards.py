@@ -77,6 +77,40 @@ def test_batch_of_bad_rows_only_teaches_nothing(processor, clips):
     assert len(batch[REPORT].unusable) == 2
 
 
+@pytest.mark.parametrize("bad", [(1,), (0, 2)])
+def test_each_bad_row_costs_one_more_pass_at_most(bad, processor, clips, monkeypatch):
+    """A cut-off file is only noticed when its frames are decoded."""
+    rows = made_up_rows()[:4]
+    whole = (clips / rows[0]["video"]).read_bytes()
+    (clips / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    for position in bad:
+        rows[position] = {**rows[position], "id": f"cut {position}", "video": "cut.mp4"}
+    calls = []
+    process = VideoReferDataCollator._process
+    monkeypatch.setattr(
+        VideoReferDataCollator,
+        "_process",
+        lambda collator, conversations: calls.append(len(conversations)) or process(collator, conversations),
+    )
+    report = collator_of(processor, clips)(rows)[REPORT]
+    assert [name for name, _ in report.unusable] == [f"'cut {position}' of synthetic_shapes" for position in bad]
+    # The batch, the bad row alone, and the batch without it; the same again for another bad row.
+    assert calls == {1: [4, 1, 3], 2: [4, 1, 3, 1, 2]}[len(bad)]
+
+
+def test_a_collator_that_names_no_position_is_asked_row_by_row(processor, clips):
+    inner = VideoReferDataCollator(processor, data_root=clips)
+
+    def collate(rows):
+        if any(row["id"] == "bad" for row in rows):
+            raise KeyError("regions")
+        return inner(rows)
+
+    batch = GuardedCollator(collate, MediaSizes.from_processor(processor))([text_row("a"), text_row("bad")])
+    assert batch[REPORT].unusable == [("'bad' of made_up", "'regions'")]
+    assert batch[REPORT].kept == ["'a' of made_up"]
+
+
 def test_an_error_of_no_row_is_not_hidden(processor):
     def collate(rows):
         if len(rows) > 1:

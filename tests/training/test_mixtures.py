@@ -146,11 +146,26 @@ def test_labels_tell_no_path(folders):
         ({"path": "x", "weight": 0}, "`weight` of 'x' is 0"),
         ({"path": "x", "max_rows": 0}, "`max_rows` of 'x' is 0"),
         ({"path": "synthetic-shapes"}, "needs `data_root`"),
+        ({"path": "synthetic-shapes", "data_root": "x", "num_clips": 0}, "`num_clips` of 'synthetic-shapes' is 0"),
+        ({"path": "x.json", "split": "test"}, "'x.json' is one file, which has no `name` and no `split` but `train`"),
+        ({"path": "x.jsonl.gz", "name": "qa"}, "is one file"),
         ({"path": "x", "bad_rows": "ignore"}, "bad_rows"),
     ],
 )
 def test_bad_entries(entry, message):
     with pytest.raises(ValueError, match=message):
+        DataSource.from_dict(entry)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("synthetic-shapes", "An entry of `datasets` must be a mapping such as {path: ...}, got 'synthetic-shapes'"),
+        ({"path": "x", "weight": "2"}, "`weight` of 'x' must be a number, got '2'"),
+    ],
+)
+def test_entries_of_a_wrong_kind(entry, message):
+    with pytest.raises(TypeError, match=message):
         DataSource.from_dict(entry)
 
 
@@ -162,6 +177,8 @@ def test_bad_mixtures(folders, clips):
         build_mixture([ours, {**ours, "weight": 1}])
     with pytest.raises(ValueError, match="names no column: 'colour'"):
         build_mixture([{**ours, "filters": {"colour": "red"}}])
+    with pytest.raises(ValueError, match="compares single values, which this column does not hold: 'regions'"):
+        build_mixture([{**ours, "filters": {"regions": [1]}}])
     with pytest.raises(ValueError, match="No rows of .* are left"):
         build_mixture([{**ours, "filters": {"task": "no such"}}])
     with pytest.raises(ValueError, match="`split` of `synthetic-shapes` must be one of"):

@@ -7,9 +7,15 @@ import pytest
 import torch
 from tiny import tiny_model
 from torch import nn
-from training_rows import losses_of, make_trainer, write_clips
+from training_rows import QUIET, losses_of, make_trainer, write_clips
 
-from transformers_videorefer.training.optimizers import JoinedOptimizer, build_optimizer, parameter_groups
+from transformers_videorefer.training.config import VideoReferSFTConfig
+from transformers_videorefer.training.optimizers import (
+    JoinedOptimizer,
+    build_optimizer,
+    learning_rates_of,
+    parameter_groups,
+)
 from transformers_videorefer.training.stages import LEARNING_MODULES, freeze_all_but
 
 
@@ -39,6 +45,35 @@ def test_one_group_for_each_part():
     for group in groups:
         parts = model.lm_head if group["name"] == "lm_head" else model.model.get_submodule(group["name"])
         assert {id(value) for value in group["params"]} == {id(value) for value in parts.parameters()}
+
+
+def test_heads_of_auxiliary_losses_make_a_group_without_matrices():
+    model = learning_model(["region_encoder"])
+    model.add_module("auxiliary_heads", nn.ModuleDict({"corner": nn.Linear(48, 3)}))
+    rates = {**RATES, "auxiliary_heads": 5.0}
+    groups = groups_of(model, learning_rates=rates, matrix_learning_rate=0.02)
+    assert [(group["name"], group["lr"], len(group["params"])) for group in groups] == [
+        ("region_encoder", 2.0, 2),
+        ("region_encoder_matrices", 0.02, 2),
+        ("auxiliary_heads", 5.0, 2),
+    ]
+
+
+def test_rates_of_parts_go_before_the_common_one(tmp_path):
+    args = VideoReferSFTConfig(
+        output_dir=str(tmp_path),
+        learning_rate=1.0,
+        connector_learning_rate=2.0,
+        language_model_learning_rate=3.0,
+        **QUIET,
+    )
+    assert learning_rates_of(args) == {
+        "connector": 2.0,
+        "region_encoder": 1.0,
+        "language_model": 3.0,
+        "lm_head": 3.0,
+        "auxiliary_heads": 1.0,
+    }
 
 
 def test_biases_and_norms_do_not_decay():

@@ -124,6 +124,39 @@ def test_stages_train_exactly_their_parts(name, sft, base, tmp_path, monkeypatch
     assert "## Training" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_the_miniature_keeps_nothing_but_its_tower(sft, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    config = EXAMPLES / "configs" / "tiny.yaml"
+    sources = [
+        {**source, "data_root": str(tmp_path / "clips"), "num_clips": 3}
+        for source in yaml.safe_load(config.read_text())["datasets"]
+    ]
+    arguments = {
+        "config": config,
+        "datasets": json.dumps(sources),
+        "output_dir": tmp_path / "out",
+        "max_steps": 2,
+        "lr_scheduler_kwargs": json.dumps({"num_decay_steps": 1}),
+        "warmup_steps": 0,
+        "region_statistics_rows": 8,
+        "per_device_train_batch_size": 8,
+        "global_batch_size": 8,
+        "logging_steps": 1,
+        "dataloader_num_workers": 0,
+    }
+    monkeypatch.setattr(
+        sys, "argv", ["sft.py", *(word for key, value in arguments.items() for word in (f"--{key}", str(value)))]
+    )
+    sft.main()
+    shipped = dict(AutoModelForImageTextToText.from_pretrained(sft.TINY_CHECKPOINT).named_parameters())
+    trained = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    names = {name for name, _ in trained.named_parameters()}
+    assert names == set(shipped)  # without the heads
+    for name, value in trained.named_parameters():
+        assert torch.equal(value, shipped[name]) == (part_of(name) == "vision_tower"), name
+    assert "| auxiliary losses | objects 0.3 |" in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("config", ACCELERATE_CONFIGS, ids=lambda path: path.stem)
 def test_accelerate_configs_are_read(config):
     from accelerate.commands.config.config_args import load_config_from_file

@@ -56,7 +56,9 @@ def make_trainer(folder: Path, clips: Path, rows: list[dict[str, Any]] | None = 
     from transformers_videorefer.training import VideoReferSFTConfig, VideoReferSFTTrainer
 
     trainer_options = {
-        name: options.pop(name) for name in ("model", "peft_config", "data_collator") if name in options
+        name: options.pop(name)
+        for name in ("model", "peft_config", "data_collator", "auxiliary_losses")
+        if name in options
     }
     args = VideoReferSFTConfig(output_dir=str(folder), data_root=str(clips), **{**QUIET, **options})
     return VideoReferSFTTrainer(

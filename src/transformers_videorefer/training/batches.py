@@ -15,12 +15,18 @@ VIDEOS, IMAGES, EXTRA_FRAMES, REGIONS = range(4)
 # frame of a region, and everything else one per sample.
 _COLUMN_OF_INPUT = {
     "pixel_values_videos": VIDEOS,
+    "video_index": VIDEOS,
     "pixel_values": IMAGES,
     "region_pixel_values": EXTRA_FRAMES,
+    "region_pixel_index": EXTRA_FRAMES,
     "region_lengths": REGIONS,
     "region_num_tokens": REGIONS,
 }
 _PER_REGION_FRAME = ("region_masks", "region_frame_index")
+# Where rows share media, pixels hold the distinct ones, and the index tells which each one of the batch is.
+INDEX_OF_PIXELS = {"pixel_values_videos": "video_index", "region_pixel_values": "region_pixel_index"}
+# What auxiliary losses learn from: name of the loss -> one row per region.
+REGION_TARGETS = "region_targets"
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,10 @@ def select_rows(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]
     lengths = batch.get("region_lengths")
     selected = {}
     for name, value in batch.items():
-        if not isinstance(value, torch.Tensor):
+        if name == REGION_TARGETS:
+            targets = {key: _select_groups(one, counts[:, REGIONS], rows) for key, one in value.items()}
+            selected.update({name: targets} if any(map(len, targets.values())) else {})
+        elif not isinstance(value, torch.Tensor) or INDEX_OF_PIXELS.get(name) in batch:
             selected[name] = value
         elif name in _COLUMN_OF_INPUT:
             selected[name] = _select_groups(value, counts[:, _COLUMN_OF_INPUT[name]], rows)
@@ -94,6 +103,10 @@ def select_rows(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]
             selected[name] = _select_groups(value, frames, rows)
         else:
             selected[name] = value[list(rows)]
+    for name, index_name in INDEX_OF_PIXELS.items():
+        if index_name in selected:
+            kept, selected[index_name] = selected[index_name].unique(return_inverse=True)
+            selected[name] = selected[name][kept]
     selected = {
         name: value
         for name, value in selected.items()
@@ -118,8 +131,30 @@ def _cut_padding(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
 
 
+def media_per_row(batch: Mapping[str, Any], num_patches: int) -> list[dict[tuple[str, int], int]]:
+    """Name the media of each row, and the patches that the vision tower encodes of them.
+
+    Args:
+        batch (`dict[str, Any]`): A batch with `sample_counts`.
+        num_patches (`int`): Patches of a frame.
+
+    Returns:
+        `list[dict]`: For each row (kind, position among the distinct ones) -> patches.
+    """
+    videos = batch.get("pixel_values_videos")
+    num_frames = 0 if videos is None else videos.shape[1]
+    media: list[dict[tuple[str, int], int]] = [{} for _ in batch["sample_counts"]]
+    for name, size in (("pixel_values_videos", num_frames), ("pixel_values", 1), ("region_pixel_values", 1)):
+        counts = batch["sample_counts"][:, _COLUMN_OF_INPUT[name]].tolist()
+        index = batch.get(INDEX_OF_PIXELS.get(name))
+        positions = iter(range(sum(counts)) if index is None else index.tolist())
+        for of_row, count in zip(media, counts, strict=True):
+            of_row.update({(name, next(positions)): size * num_patches for _ in range(count)})
+    return media
+
+
 def visual_tokens_per_row(batch: Mapping[str, Any], num_patches: int) -> list[int]:
-    """Count the patches that the vision tower encodes for each row.
+    """Count the patches that the vision tower encodes for each row by itself.
 
     Args:
         batch (`dict[str, Any]`): A batch with `sample_counts`.
@@ -128,11 +163,7 @@ def visual_tokens_per_row(batch: Mapping[str, Any], num_patches: int) -> list[in
     Returns:
         `list[int]`: For each row (scene frames + images + extra frames) x patches.
     """
-    counts = batch["sample_counts"]
-    videos = batch.get("pixel_values_videos")
-    num_frames = 0 if videos is None else videos.shape[1]
-    frames = counts[:, VIDEOS] * num_frames + counts[:, IMAGES] + counts[:, EXTRA_FRAMES]
-    return (frames * num_patches).tolist()
+    return [sum(media.values()) for media in media_per_row(batch, num_patches)]
 
 
 def describe_batch(batch: Mapping[str, Any], num_patches: int) -> list[int]:
@@ -153,7 +184,7 @@ def describe_batch(batch: Mapping[str, Any], num_patches: int) -> list[int]:
         sum(num_regions),
         sum(count > 0 for count in num_regions),
         sum(length == 1 for length in longest),
-        sum(visual_tokens_per_row(batch, num_patches)),
+        sum({key: size for media in media_per_row(batch, num_patches) for key, size in media.items()}.values()),
         int((batch["labels"][:, 1:] != IGNORED).sum()),
     ]
 
@@ -178,24 +209,25 @@ def name_numbers(numbers: Sequence[int | float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def split_by_load(loads: Sequence[int], budget: int) -> list[list[int]]:
+def split_by_load(media: Sequence[Mapping[tuple[str, int], int]], budget: int) -> list[list[int]]:
     """Cut rows into consecutive parts that stay within a budget.
 
     Args:
-        loads (`Sequence[int]`): Load of each row.
+        media (`Sequence[Mapping]`): Media of each row and their load, see `media_per_row`. What several rows of a part
+            share counts once.
         budget (`int`): Most load of a part. A row above it makes a part of its own.
 
     Returns:
         `list[list[int]]`: Positions of the rows of each part; one part at least.
     """
     parts: list[list[int]] = [[]]
-    total = 0
-    for row, load in enumerate(loads):
-        if parts[-1] and total + load > budget:
+    held: dict[tuple[str, int], int] = {}
+    for row, of_row in enumerate(media):
+        if parts[-1] and sum({**held, **of_row}.values()) > budget:
             parts.append([])
-            total = 0
+            held = {}
         parts[-1].append(row)
-        total += load
+        held.update(of_row)
     return parts
 
 

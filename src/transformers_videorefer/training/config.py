@@ -14,6 +14,9 @@ except ImportError as error:
         "Training needs the library `trl`. Install it with `pip install transformers-videorefer[train]`."
     ) from error
 
+# Orders of rows that keep questions about one video together.
+_GROUPED_STRATEGIES = ("random", "group_by_length")
+
 
 @dataclass
 class VideoReferSFTConfig(SFTConfig):
@@ -39,6 +42,13 @@ class VideoReferSFTConfig(SFTConfig):
         gradient_accumulation_steps (`int`, *optional*): Batches per optimizer step, in place of `global_batch_size`.
         multi_frame_ratio (`float`, *optional*): Share of the video rows that show their regions on all annotated
             frames, in [0, 1]; the others show one random annotated frame. That of the stage by default.
+        questions_per_video (`int`, *optional*): Rows about one video that share a batch, where a video has so many; the
+            video is then decoded, sent and encoded once for all of them. Must divide `per_device_train_batch_size`. By
+            default rows come in any order. With `train_sampling_strategy="group_by_length"` the texts of a batch are of
+            similar length, too.
+        region_statistics_rows (`int`, *optional*, defaults to `0`): Rows whose region features are measured before the
+            first step; mean and deviation are folded into the first layer of the region encoder. For one that starts
+            at random.
         data_root (`str`, *optional*): Folder that paths in rows are relative to, for rows without a `data_root`.
         num_frames (`int`, *optional*): Scene frames per video; the processor's by default.
         num_region_frames (`int`, *optional*): Most frames used of a region; the processor's by default.
@@ -58,8 +68,8 @@ class VideoReferSFTConfig(SFTConfig):
         hub_private_repo (`bool`, *optional*, defaults to `True`): Whether a repository that is made is private.
 
     Raises:
-        ValueError: If a stage or module is unknown, a share or rate is out of range, or the global batch size cannot
-            be reached.
+        ValueError: If a stage or module is unknown, a share or rate is out of range, the global batch size cannot be
+            reached, or `questions_per_video` does not fit.
     """
 
     stage: str | None = field(default=None, metadata={"help": "Training stage: 1, 2, 2.5 or 3."})
@@ -76,6 +86,8 @@ class VideoReferSFTConfig(SFTConfig):
     global_batch_size: int | None = field(default=None, metadata={"help": "Rows per optimizer step, in all."})
     gradient_accumulation_steps: int | None = field(default=None, metadata={"help": "Batches per optimizer step."})
     multi_frame_ratio: float | None = field(default=None, metadata={"help": "Share of multi-frame video rows."})
+    questions_per_video: int | None = field(default=None, metadata={"help": "Rows about one video in a batch."})
+    region_statistics_rows: int = field(default=0, metadata={"help": "Rows to scale a new region encoder by."})
     data_root: str | None = field(default=None, metadata={"help": "Folder that paths in rows are relative to."})
     num_frames: int | None = field(default=None, metadata={"help": "Scene frames per video."})
     num_region_frames: int | None = field(default=None, metadata={"help": "Most frames used of a region."})
@@ -105,6 +117,8 @@ class VideoReferSFTConfig(SFTConfig):
         for name in ("multi_frame_ratio", "max_bad_row_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}. Pass a share from 0 to 1.")
+        if self.questions_per_video is not None:
+            self._check_questions_per_video()
         if self.matrix_optimizer not in (None, "muon"):
             raise ValueError(f"`matrix_optimizer` must be muon or absent, got {self.matrix_optimizer!r}.")
         if self.save_components_only is None:
@@ -116,6 +130,18 @@ class VideoReferSFTConfig(SFTConfig):
         self.dataset_kwargs = {**_as_dict(self.dataset_kwargs), "skip_prepare_dataset": True}
         self.remove_unused_columns = False
         super().__post_init__()
+
+    def _check_questions_per_video(self) -> None:
+        if self.questions_per_video < 1 or self.per_device_train_batch_size % self.questions_per_video:
+            raise ValueError(
+                f"`questions_per_video` is {self.questions_per_video}, which does not divide "
+                f"`per_device_train_batch_size` of {self.per_device_train_batch_size}. Change one of them."
+            )
+        if self.train_sampling_strategy not in _GROUPED_STRATEGIES:
+            raise ValueError(
+                f"`questions_per_video` and `train_sampling_strategy` {self.train_sampling_strategy!r} both order the rows. "
+                f"Leave one out, or choose {' or '.join(_GROUPED_STRATEGIES)}."
+            )
 
     def _set_accumulation(self, preset: int | None) -> None:
         """Work out how many batches make an optimizer step."""

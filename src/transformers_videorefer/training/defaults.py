@@ -10,6 +10,7 @@ from transformers_videorefer.modeling_videorefer import VideoReferForConditional
 from .batches import MediaSizes
 from .config import VideoReferSFTConfig
 from .guards import GuardedCollator
+from .scenes import SharingCollator
 
 
 def load_model(name: str, args: VideoReferSFTConfig, quantization_config: Any = None) -> PreTrainedModel:
@@ -31,7 +32,7 @@ def load_model(name: str, args: VideoReferSFTConfig, quantization_config: Any = 
     return VideoReferForConditionalGeneration.from_pretrained(name, **kwargs)
 
 
-def make_collator(processor: ProcessorMixin, args: VideoReferSFTConfig, sizes: MediaSizes) -> GuardedCollator:
+def make_collator(processor: ProcessorMixin, args: VideoReferSFTConfig, sizes: MediaSizes) -> SharingCollator:
     """Make the collator that the settings describe.
 
     Args:
@@ -40,7 +41,7 @@ def make_collator(processor: ProcessorMixin, args: VideoReferSFTConfig, sizes: M
         sizes ([`MediaSizes`]): Form of media and padding.
 
     Returns:
-        [`GuardedCollator`].
+        [`SharingCollator`] around a [`GuardedCollator`].
     """
     options = {
         name: getattr(args, name)
@@ -55,6 +56,7 @@ def make_collator(processor: ProcessorMixin, args: VideoReferSFTConfig, sizes: M
         empty_masks=args.empty_masks,
         **options,
     )
-    return GuardedCollator(
+    guarded = GuardedCollator(
         collator, sizes, max_length=args.max_length, max_visual_tokens=args.max_visual_tokens_per_batch
     )
+    return SharingCollator(guarded)

@@ -77,6 +77,10 @@ def row_name(row: Mapping[str, Any]) -> str:
     return f"{name} of {row['source']}" if row.get("source") else name
 
 
+def _name_and_reason(row: Mapping[str, Any], error: Exception) -> tuple[str, str]:
+    return row_name(row), " ".join(str(error).split())
+
+
 class GuardedCollator:
     """Calls a collator, leaves out the rows it cannot read and those beyond a budget, and reports what it did.
 
@@ -84,7 +88,9 @@ class GuardedCollator:
     one row of padding whose loss is zero.
 
     Args:
-        collator (`Callable`): Makes a batch, padded on the right, of rows.
+        collator (`Callable`): Makes a batch, padded on the right, of rows. Where its errors have a `row_position`, the
+            place of the bad row among those it got, the rest is tried again at once; otherwise rows are tried one by
+            one.
         sizes ([`MediaSizes`]): Form of media and padding.
         max_length (`int`, *optional*): Most tokens of a row.
         max_visual_tokens (`int`, *optional*): Most patches that the vision tower encodes for a row.
@@ -123,10 +129,7 @@ class GuardedCollator:
             `row_report`.
         """
         report = RowReport()
-        try:
-            batch, used = self.collator(rows), list(rows)
-        except ROW_ERRORS:
-            batch, used = self._without_unreadable(rows, report)
+        batch, used = self._without_unreadable(rows, report)
         if batch is not None:
             batch, used = self._without_misfits(batch, used, report)
         report.kept.extend(row_name(row) for row in used)
@@ -136,18 +139,31 @@ class GuardedCollator:
     def _without_unreadable(
         self, rows: Sequence[Mapping[str, Any]], report: RowReport
     ) -> tuple[Mapping[str, Any] | None, list[Mapping[str, Any]]]:
+        """Leave out one row after the other that the collator fails on."""
+        used = list(rows)
+        while used:
+            try:
+                return self.collator(used), used
+            except ROW_ERRORS as error:
+                position = getattr(error, "row_position", None)
+                if position is None:
+                    return self._by_trying_each(used, report)
+                report.unusable.append(_name_and_reason(used.pop(position), error))
+        return None, used
+
+    def _by_trying_each(
+        self, rows: Sequence[Mapping[str, Any]], report: RowReport
+    ) -> tuple[Mapping[str, Any] | None, list[Mapping[str, Any]]]:
         """Find the rows that can be read by trying them one by one."""
         used = []
         for row in rows:
             try:
                 self.collator([row])
             except ROW_ERRORS as error:
-                report.unusable.append((row_name(row), " ".join(str(error).split())))
+                report.unusable.append(_name_and_reason(row, error))
             else:
                 used.append(row)
-        if len(used) == len(rows):
-            # Each row by itself is fine, so something else is wrong, which must not be hidden.
-            return self.collator(used), used
+        # If each row by itself is fine, something else is wrong, which must not be hidden.
         return (self.collator(used) if used else None), used
 
     def _without_misfits(

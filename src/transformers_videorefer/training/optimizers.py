@@ -7,10 +7,31 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .stages import LEARNING_MODULES, module_of_parameter
+from .config import VideoReferSFTConfig
+from .stages import AUXILIARY_HEADS, LEARNING_MODULES, module_of_parameter
 
 
 MATRICES = "matrices"
+_PARTS = (*LEARNING_MODULES, AUXILIARY_HEADS)
+
+
+def learning_rates_of(args: VideoReferSFTConfig) -> dict[str, float]:
+    """Work out the peak learning rate of each part of the model.
+
+    Args:
+        args ([`VideoReferSFTConfig`]): Settings.
+
+    Returns:
+        `dict[str, float]`: One for each of `LEARNING_MODULES` and for the heads of auxiliary losses.
+    """
+    rates = dict.fromkeys(_PARTS, args.learning_rate)
+    for names, rate in (
+        (("connector",), args.connector_learning_rate),
+        (("region_encoder",), args.region_encoder_learning_rate),
+        (("language_model", "lm_head"), args.language_model_learning_rate),
+    ):
+        rates.update({} if rate is None else dict.fromkeys(names, rate))
+    return rates
 
 
 def parameter_groups(
@@ -25,11 +46,12 @@ def parameter_groups(
 
     Args:
         model (`nn.Module`): The model, wrapped or not.
-        learning_rates (`dict[str, float]`): Peak learning rate of each part of `LEARNING_MODULES`.
+        learning_rates (`dict[str, float]`): Peak learning rate of each part of `LEARNING_MODULES`, and of
+            `auxiliary_heads` if there are any.
         weight_decay (`float`): Weight decay.
         decay_names (`Iterable[str]`): Names of the parameters it concerns; biases and norms have none.
         matrix_learning_rate (`float`, *optional*): Peak learning rate of weight matrices, which then make groups of
-            their own. Embeddings and head count as no matrices: their rows belong to single tokens.
+            their own. Embeddings and heads count as no matrices: their rows belong to single tokens or classes.
 
     Returns:
         `list[dict[str, Any]]`: Groups with `name`, `params`, `lr` and `weight_decay`, in the order of
@@ -49,13 +71,13 @@ def parameter_groups(
         if not value.requires_grad:
             continue
         part = module_of_parameter(name)
-        if part not in LEARNING_MODULES:
+        if part not in _PARTS:
             raise ValueError(
                 f"`{name}` learns, but belongs to none of {', '.join(LEARNING_MODULES)}. Freeze it, or give an "
                 "optimizer of your own."
             )
         is_matrix = matrix_learning_rate is not None and value.ndim == 2
-        is_matrix = is_matrix and part != "lm_head" and id(value) not in not_matrices
+        is_matrix = is_matrix and part not in ("lm_head", AUXILIARY_HEADS) and id(value) not in not_matrices
         decays = weight_decay > 0 and name in decay_names
         key = f"{part}_{MATRICES}" if is_matrix else part if decays or weight_decay == 0 else f"{part}_no_decay"
         group = groups.setdefault(
@@ -74,8 +96,8 @@ def parameter_groups(
 
 
 def _place(name: str) -> tuple[int, str]:
-    part = next(part for part in LEARNING_MODULES if name.startswith(part))
-    return LEARNING_MODULES.index(part), name
+    part = next(part for part in _PARTS if name.startswith(part))
+    return _PARTS.index(part), name
 
 
 class JoinedOptimizer(Optimizer):

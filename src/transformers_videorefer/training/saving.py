@@ -18,12 +18,14 @@ from transformers_videorefer.components_videorefer import COMPONENT_FILES, compo
 from .card import TrainingSummary, write_training_card
 from .checkpointing import MARKER, find_checkpoints, mark_complete, unmark, what_is_missing
 from .guards import RowCounts
+from .stages import AUXILIARY_HEADS
 
 
 logger = logging.getLogger(__name__)
 
 # It pickles the arguments, with paths and the token of this machine.
 ARGUMENTS_FILE = "training_args.bin"
+HEADS_FILE = f"{AUXILIARY_HEADS}.safetensors"
 # What a checkpoint holds beside the repository, for resuming.
 _STATE_FILES = (
     "optimizer*",
@@ -32,6 +34,7 @@ _STATE_FILES = (
     "rng_state*",
     "trainer_state.json",
     "row_counts.json",
+    HEADS_FILE,
     MARKER,
 )
 _TRUE, _FALSE = {"true", "yes", "1", "last"}, {"false", "no", "0", "none", ""}
@@ -60,6 +63,8 @@ class SavingMixin:
         """
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
         self.guard.counts = RowCounts.load(checkpoint) if checkpoint else RowCounts()
+        if checkpoint is None:
+            self.prepare_start()
         return super().train(resume_from_checkpoint=checkpoint, **kwargs)
 
     def _find_checkpoint(self, wanted: str | bool | None) -> str | None:
@@ -99,6 +104,7 @@ class SavingMixin:
             self.args.save_total_limit = limit
         if self.args.should_save:
             self.guard.counts.save(folder)
+            self._save_heads(folder)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_complete(folder)
@@ -111,6 +117,12 @@ class SavingMixin:
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )
+
+    def _save_heads(self, folder: Path) -> None:
+        """Write the heads of auxiliary losses, which are no part of the model."""
+        if self._auxiliary is not None:
+            tensors = {key: value.contiguous() for key, value in self._auxiliary.heads.state_dict().items()}
+            safetensors.torch.save_file(tensors, folder / HEADS_FILE)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         folder = self.args.output_dir if output_dir is None else output_dir
@@ -155,6 +167,9 @@ class SavingMixin:
         self._unwrapped.config.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        heads = Path(resume_from_checkpoint, HEADS_FILE)
+        if self._auxiliary is not None and heads.exists():
+            self._auxiliary.heads.load_state_dict(safetensors.torch.load_file(heads))
         has_weights = any(
             Path(resume_from_checkpoint, name).exists() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
         )
@@ -224,6 +239,8 @@ class SavingMixin:
             ("schedule", f"{args.lr_scheduler_type}, warm-up {args.warmup_steps:g}"),
             ("rows per step", args.train_batch_size * args.gradient_accumulation_steps * args.world_size),
             ("share of multi-frame rows", args.multi_frame_ratio),
+            ("questions per video and batch", args.questions_per_video),
+            ("auxiliary losses", ", ".join(self._auxiliary.names) if self._auxiliary is not None else None),
             ("steps", self.state.global_step),
             ("rows seen", self.guard.counts.seen),
             ("rows left out as unusable", self.guard.counts.unusable),

@@ -51,7 +51,8 @@ class DataSource:
         num_clips (`int`, *optional*, defaults to `100`): Clips of `synthetic-shapes`.
 
     Raises:
-        ValueError: If a value is out of range.
+        ValueError: If a value is out of range, or `name` or `split` is given for a file.
+        TypeError: If a number is none.
     """
 
     path: str
@@ -68,10 +69,22 @@ class DataSource:
     def __post_init__(self) -> None:
         """Check the values."""
         check_bad_rows(self.bad_rows)
+        for name in ("weight", "max_rows", "num_clips"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (int, float)):
+                raise TypeError(f"`{name}` of {self.path!r} must be a number, got {value!r}.")
         if self.weight is not None and self.weight <= 0:
             raise ValueError(f"`weight` of {self.path!r} is {self.weight}. Pass a number above 0, or leave it out.")
-        if self.max_rows is not None and self.max_rows < 1:
-            raise ValueError(f"`max_rows` of {self.path!r} is {self.max_rows}. Pass at least 1, or leave it out.")
+        for name in ("max_rows", "num_clips"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` of {self.path!r} is {getattr(self, name)}. Pass at least 1, or leave it out."
+                )
+        if self.path.endswith(_JSON_SUFFIXES) and (self.name is not None or self.split != "train"):
+            raise ValueError(
+                f"{self.path!r} is one file, which has no `name` and no `split` but `train`. Leave them out; `filters` "
+                "picks rows by what they hold."
+            )
         if self.path == SYNTHETIC and self.data_root is None:
             raise ValueError(f"`{SYNTHETIC}` needs `data_root`: the folder that its clips are written to.")
 
@@ -87,7 +100,10 @@ class DataSource:
 
         Raises:
             ValueError: If a key is unknown or `path` is missing.
+            TypeError: If it is no mapping, or a value is of a wrong kind.
         """
+        if not isinstance(entry, Mapping):
+            raise TypeError(f"An entry of `datasets` must be a mapping such as {{path: ...}}, got {entry!r}.")
         known = [one.name for one in fields(cls)]
         unknown = sorted(set(entry) - set(known))
         if unknown or "path" not in entry:
@@ -132,7 +148,8 @@ def load_source(source: DataSource, *, streaming: bool = False, num_proc: int | 
         `Dataset` or `IterableDataset`: Its rows, filtered, not capped.
 
     Raises:
-        ValueError: If its rows have neither `messages` nor `conversations`, or a filter names no column.
+        ValueError: If its rows have neither `messages` nor `conversations`, or a filter names no column of single
+            values.
         OSError: If it cannot be found.
     """
     if source.path == SYNTHETIC:
@@ -142,8 +159,12 @@ def load_source(source: DataSource, *, streaming: bool = False, num_proc: int | 
     else:
         dataset = _with_mixture_columns(_load_set(source, streaming), source)
     for column, wanted in source.filters.items():
-        if column not in mixture_features():
-            raise ValueError(f"`filters` of {source.path!r} names no column: {column!r}.")
+        feature = mixture_features().get(column)
+        if not isinstance(feature, datasets.Value):
+            problem = (
+                "names no column" if feature is None else "compares single values, which this column does not hold"
+            )
+            raise ValueError(f"`filters` of {source.path!r} {problem}: {column!r}.")
         values = set(wanted) if isinstance(wanted, (list, tuple)) else {wanted}
         dataset = dataset.filter(_is_one_of, input_columns=[column], fn_kwargs={"values": values})
     return dataset

@@ -8,7 +8,11 @@ from torch import nn
 
 
 LEARNING_MODULES = ("connector", "region_encoder", "language_model", "lm_head")
-_MODULE_OF_NAME = re.compile(r"(?:^|\.)(vision_tower|connector|region_encoder|language_model|lm_head)\.")
+# Heads of auxiliary losses, which learn beside the model.
+AUXILIARY_HEADS = "auxiliary_heads"
+_MODULE_OF_NAME = re.compile(
+    rf"(?:^|\.)(vision_tower|connector|region_encoder|language_model|lm_head|{AUXILIARY_HEADS})\."
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def module_of_parameter(name: str) -> str | None:
         name (`str`): Name of the parameter, with or without the prefixes of wrappers.
 
     Returns:
-        `str` or `None`: One of `LEARNING_MODULES` or `"vision_tower"`; `None` for parameters of no part.
+        `str` or `None`: One of `LEARNING_MODULES`, `"vision_tower"` or `"auxiliary_heads"`; `None` for parameters of no part.
     """
     match = _MODULE_OF_NAME.search(name)
     return match[1] if match else None

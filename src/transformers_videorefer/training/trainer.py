@@ -5,24 +5,29 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, TrainerCallback
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from .auxiliary import AuxiliaryLoss, AuxiliaryLosses, TargetCollator, count_told
 from .batches import (
     MediaSizes,
     add_missing_media,
     describe_batch,
     empty_batch,
+    media_per_row,
     name_numbers,
     select_rows,
     split_by_load,
-    visual_tokens_per_row,
 )
 from .config import VideoReferSFTConfig
 from .defaults import load_model, make_collator
 from .guards import FEWEST_ROWS, REPORT, RowGuard, RowReport
-from .optimizers import build_optimizer, parameter_groups
+from .optimizers import build_optimizer, learning_rates_of, parameter_groups
+from .progress import ProgressCallback
+from .sampling import sample_same_videos
 from .saving import SavingMixin
-from .stages import LEARNING_MODULES, freeze_all_but, module_of_parameter
+from .scenes import encode_shared_media
+from .stages import freeze_all_but, module_of_parameter
+from .starting import first_rows, standardize_regions
 
 
 try:
@@ -36,28 +41,6 @@ except ImportError as error:
 logger = logging.getLogger(__name__)
 
 _HALF_PRECISIONS = (torch.bfloat16, torch.float16)
-
-
-class _ProgressCallback(TrainerCallback):
-    """Tells the collator which epoch begins, judges the rows of each epoch, and notes learning rates as they are used."""
-
-    def __init__(self, trainer: "VideoReferSFTTrainer"):
-        self._trainer = trainer
-        self._epoch = 0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._epoch = int(state.epoch or 0)
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if hasattr(self._trainer.data_collator, "set_epoch"):
-            self._trainer.data_collator.set_epoch(self._epoch)
-        self._epoch += 1
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._trainer.note_learning_rates()
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._trainer.guard.check()
 
 
 class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
@@ -76,6 +59,7 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
             projections of the language model and `modules_to_save` connector and region encoder.
         quantization_config (`BitsAndBytesConfig`, *optional*): Load `model` with quantized weights.
         dataset_names (`Sequence[str]`, *optional*): What the model card calls the data.
+        auxiliary_losses (`Sequence[AuxiliaryLoss]`, *optional*): Losses beside the next token, in training only.
         kwargs: Further arguments of `SFTTrainer`.
 
     Raises:
@@ -94,6 +78,7 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         peft_config: Any = None,
         quantization_config: Any = None,
         dataset_names: Sequence[str] = (),
+        auxiliary_losses: Sequence[AuxiliaryLoss] = (),
         **kwargs: Any,
     ):
         args = VideoReferSFTConfig(output_dir="videorefer-sft") if args is None else args
@@ -114,8 +99,12 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         self._sizes = MediaSizes.from_processor(processing_class)
         self._eval_collator = None
         self._learning_rates: dict[str, float] = {}
+        self._num_told: dict[str, int] = {}
+        self.sampler = None
         if data_collator is None:
             data_collator, self._eval_collator = (make_collator(processing_class, args, self._sizes) for _ in "te")
+        if auxiliary_losses:
+            data_collator = TargetCollator(data_collator, auxiliary_losses)
         super().__init__(
             model=model,
             args=args,
@@ -131,12 +120,12 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
 
             check_adapters(self.model)
         self._weights_dtype = self._learn_in_float32()
-        self._learning_modules = sorted(
-            {module_of_parameter(name) for name, value in self.model.named_parameters() if value.requires_grad}
-            - {None}
-        )
+        self._auxiliary = AuxiliaryLosses(self._inner, auxiliary_losses) if auxiliary_losses else None
+        self._inner.model.register_forward_pre_hook(encode_shared_media, with_kwargs=True)
+        learning = {module_of_parameter(name) for name, one in self.model.named_parameters() if one.requires_grad}
+        self._learning_modules = sorted(learning - {None})
         self.guard = self._make_guard()
-        self.add_callback(_ProgressCallback(self))
+        self.add_callback(ProgressCallback(self))
 
     def _make_guard(self) -> RowGuard:
         num_rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else FEWEST_ROWS
@@ -150,6 +139,11 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
     @property
     def _unwrapped(self) -> PreTrainedModel:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    @property
+    def _inner(self) -> PreTrainedModel:
+        """The model itself, without adapters."""
+        return self._unwrapped.get_base_model() if self._is_peft else self._unwrapped
 
     def _learn_in_float32(self) -> torch.dtype | None:
         """Hold what learns in float32 when the model was loaded in half precision, whose steps are too coarse.
@@ -176,6 +170,13 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         # All columns of a row reach the collator.
         if self._signature_columns is None and hasattr(self.train_dataset, "column_names"):
             self._signature_columns = list(self.train_dataset.column_names or ())
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.questions_per_video is None:
+            return super()._get_train_sampler(train_dataset)
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        self.sampler = sample_same_videos(dataset, self.args)
+        return self.sampler
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Return the loader of evaluation rows, whose frames are the same in every epoch.
@@ -222,22 +223,21 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
                 "`matrix_optimizer` needs whole matrices, which sharded training does not have. Leave it out, or train "
                 "without sharding."
             )
-        rates = dict.fromkeys(LEARNING_MODULES, args.learning_rate)
-        for names, rate in (
-            (("connector",), args.connector_learning_rate),
-            (("region_encoder",), args.region_encoder_learning_rate),
-            (("language_model", "lm_head"), args.language_model_learning_rate),
-        ):
-            rates.update({} if rate is None else dict.fromkeys(names, rate))
         groups = parameter_groups(
             model,
-            learning_rates=rates,
+            learning_rates=learning_rates_of(args),
             weight_decay=args.weight_decay,
             decay_names=self.get_decay_parameter_names(model),
             matrix_learning_rate=args.matrix_learning_rate if args.matrix_optimizer else None,
         )
         self.optimizer = build_optimizer(groups, optimizer_class, **kwargs)
         return self.optimizer
+
+    def prepare_start(self) -> None:
+        """Scale a new region encoder to the features it will see, as `region_statistics_rows` asks, before a run."""
+        if self.args.region_statistics_rows:
+            rows = first_rows(self.train_dataset, self.args.region_statistics_rows)
+            standardize_regions(self._inner, rows, self.data_collator, self.args.per_device_train_batch_size)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -284,6 +284,7 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         parts = self._split(inputs)
         state = self.accelerator.gradient_state
         is_last_batch = state.sync_gradients
+        self._num_told = count_told(inputs)
         losses = []
         for part in parts[:-1]:
             # Gradients are exchanged, and DeepSpeed makes its step, with the last part only.
@@ -299,7 +300,7 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         budget = self.args.max_visual_tokens_per_batch
         if budget is None or "sample_counts" not in inputs:
             return [inputs]
-        rows = split_by_load(visual_tokens_per_row(inputs, self._sizes.num_patches), budget)
+        rows = split_by_load(media_per_row(inputs, self._sizes.num_patches), budget)
         num_parts = torch.tensor([len(rows)], device=self.args.device)
         num_parts = int(self.accelerator.gather(num_parts).max())
         if num_parts == 1:
@@ -341,13 +342,23 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
             model, dict(inputs), return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
         loss = result[0] if return_outputs else result
+        if self._auxiliary is not None and self._auxiliary.values:
+            loss = loss + self._auxiliary_loss(num_items_in_batch)
         if not torch.isfinite(loss).all():
             raise ValueError(
                 f"The loss is {loss.item()} at step {self.state.global_step} for the rows "
                 f"{', '.join(self._rows_to_blame(inputs, report))}. Look at them, lower the learning rate or raise the "
                 "precision."
             )
-        return result
+        return (loss, result[1]) if return_outputs else loss
+
+    def _auxiliary_loss(self, num_items_in_batch: Any) -> torch.Tensor:
+        """Weigh the auxiliary losses of a forward pass, and note them for the log."""
+        for name, value in self._auxiliary.values.items():
+            self._metrics["train"][f"auxiliary/{name}"].append(self.accelerator.gather(value.detach()).mean().item())
+        # They are means of a batch, which wrappers average over processes; accumulated batches count alike.
+        steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
+        return self._auxiliary.total(self._num_told) / steps
 
     def _rows_to_blame(self, inputs: dict[str, Any], report: RowReport) -> list[str]:
         """Find the rows whose own loss is not finite; all rows of the batch where that cannot be told."""
