@@ -92,3 +92,7 @@ def _attach_negative_values(arguments: list[str]) -> list[str]:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

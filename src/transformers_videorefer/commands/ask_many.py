@@ -14,7 +14,7 @@ from transformers_videorefer.evaluation.journal import (
     drop_unfinished_line,
     read_lines,
 )
-from transformers_videorefer.evaluation.runner import iterate_answers, plan_batches
+from transformers_videorefer.evaluation.runner import default_num_workers, hide_folders, iterate_answers, plan_batches
 
 from .eval_models import load_checkpoint
 from .progress import progress_bar, quiet_libraries, report, report_when_slow
@@ -48,7 +48,9 @@ def add_many_arguments(group: Any) -> None:
     group.add_argument("--output", type=Path, metavar="FILE.jsonl", help="where the answers go; goes on where it ends")
     group.add_argument("--videos", metavar="DIR", help="folder that paths in rows are relative to")
     group.add_argument("--batch-size", type=int, default=8, metavar="N", help="rows at a time (default: 8)")
-    group.add_argument("--num-workers", type=int, default=8, metavar="N", help="readers of videos (default: 8)")
+    group.add_argument(
+        "--num-workers", type=int, metavar="N", help="readers of videos (default: as many as processors, at most 8)"
+    )
 
 
 class RequestFile(Sequence[Row]):
@@ -113,6 +115,8 @@ def answer_requests(args: argparse.Namespace) -> None:
         ValueError: If flags contradict each other, or the output belongs to other requests or settings.
         OSError: If a file or the model cannot be read.
     """
+    if args.num_workers is None:
+        args.num_workers = default_num_workers(8)
     _check_flags(args)
     quiet_libraries(args.debug)
     # Loader workers are forked after the tokenizer was used; it would warn about that in every one of them.
@@ -135,6 +139,7 @@ def answer_requests(args: argparse.Namespace) -> None:
     batches = [
         batch for batch in plan_batches(rows.groups, args.batch_size) if any(index not in done for index in batch)
     ]
+    folders = () if args.videos is None else (args.videos, os.path.abspath(args.videos))
     num_answered = num_failed = 0
     with (
         LineWriter(args.output) as writer,
@@ -144,7 +149,10 @@ def answer_requests(args: argparse.Namespace) -> None:
             for index, outcome in outcomes:
                 if index in done:
                     continue
-                result = {"answer": outcome.answer} if outcome.error is None else {"error": outcome.error}
+                if outcome.error is None:
+                    result = {"answer": outcome.answer}
+                else:
+                    result = {"error": hide_folders(outcome.error, folders)}
                 writer.write({"index": index, "id": rows.ids[index], **result})
                 num_answered += outcome.error is None
                 num_failed += outcome.error is not None

@@ -18,6 +18,7 @@ from transformers_videorefer.evaluation.benchmarking import PREDICTIONS_FILE, Ra
 from transformers_videorefer.evaluation.provenance import describe_hardware
 from transformers_videorefer.evaluation.report import format_results
 from transformers_videorefer.evaluation.results import RESULTS_FILE, write_results
+from transformers_videorefer.evaluation.runner import default_num_workers
 from transformers_videorefer.evaluation.scoring import Scores, check_metrics, score_run
 from transformers_videorefer.evaluation.settings import PRESETS, BenchSettings, make_settings
 
@@ -114,7 +115,9 @@ def _add_settings_flags(group: Any) -> None:
 
 def _add_machine_flags(group: Any) -> None:
     group.add_argument("--batch-size", type=int, default=8, metavar="N", help="samples at a time (default: 8)")
-    group.add_argument("--num-workers", type=int, default=4, metavar="N", help="readers of videos (default: 4)")
+    group.add_argument(
+        "--num-workers", type=int, metavar="N", help="readers of videos (default: as many as processors, at most 4)"
+    )
     add_model_flags(group)
     group.add_argument("--retry-errors", action="store_true", help="answer samples again that failed before")
 
@@ -162,7 +165,7 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
         arguments.output,
         content,
         batch_size=arguments.batch_size,
-        num_workers=arguments.num_workers,
+        num_workers=default_num_workers(4) if arguments.num_workers is None else arguments.num_workers,
         ranks=ranks,
         hide=() if videos is None else (videos, os.path.abspath(videos)),
         retry_errors=arguments.retry_errors,
@@ -196,6 +199,8 @@ def _check_flags(arguments: argparse.Namespace) -> dict[str, Any] | None:
         )
     if arguments.videos is not None and not is_synthetic and not Path(arguments.videos).is_dir():
         raise ValueError(f"`--videos {arguments.videos}`: there is no such folder. Check the path.")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise ValueError(f"`--output {arguments.output}`: this is a file. Name a folder.")
     for flag, value, least in (
         ("--batch-size", arguments.batch_size, 1),
         ("--num-workers", arguments.num_workers, 0),

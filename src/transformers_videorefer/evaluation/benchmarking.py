@@ -13,7 +13,7 @@ import torch
 from .answering import Answerer
 from .benches import BenchSamples
 from .journal import LineWriter, check_settings, drop_unfinished_line, read_lines, to_text, write_whole
-from .runner import Outcome, iterate_answers, plan_batches
+from .runner import Outcome, hide_folders, iterate_answers, plan_batches
 
 
 try:
@@ -138,10 +138,7 @@ def _result(outcome: Outcome, hide: Sequence[str | os.PathLike]) -> dict[str, An
     """Write an outcome; where files of this machine lie is nobody's business in a table of results."""
     if outcome.error is None:
         return {"prediction": outcome.answer}
-    message = outcome.error
-    for folder in hide:
-        message = message.replace(os.path.join(os.fspath(folder), ""), "")
-    return {"prediction": None, "error": message}
+    return {"prediction": None, "error": hide_folders(outcome.error, hide)}
 
 
 def _collect(folder: Path) -> dict[int, dict[str, Any]]:

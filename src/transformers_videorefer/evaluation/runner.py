@@ -1,6 +1,7 @@
 """Asks an answerer about many rows: in batches, with inputs made in loader workers, and with errors kept to their row."""
 
 import logging
+import os
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,34 @@ ROW_ERRORS = (
 )
 # While the model runs only its own checks and the size of the inputs can speak of a row.
 ANSWER_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)
+
+
+def default_num_workers(most: int) -> int:
+    """Choose how many loader workers read videos where nobody says.
+
+    Args:
+        most (`int`): Most workers that are of use.
+
+    Returns:
+        `int`: That many, but not more than this process may use processors.
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(most, available or 1)
+
+
+def hide_folders(message: str, folders: Sequence[str | os.PathLike]) -> str:
+    """Take the names of folders out of a message that others will read.
+
+    Args:
+        message (`str`): The message.
+        folders (`Sequence[str]`): The folders; what lies in them keeps its relative path.
+
+    Returns:
+        `str`: The message without them.
+    """
+    for folder in folders:
+        message = message.replace(os.path.join(os.fspath(folder), ""), "")
+    return message
 
 
 @dataclass(frozen=True)
