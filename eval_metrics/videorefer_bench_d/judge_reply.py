@@ -1,5 +1,6 @@
 """Reads scores out of a judge's reply: JSON, the published text form, and the published reader for old results."""
 
+import contextlib
 import json
 import numbers
 import re
@@ -9,19 +10,25 @@ from typing import Any
 from .judge_prompt import DIMENSIONS, MAX_SCORE
 
 
+# What may stand before a heading: signs of Markdown and a number.
+_LINE_START = r"^[ \t>#*-]*(?:\d[.)][ \t*]*)?"
+
+
 class UnreadableReplyError(ValueError):
     """The reply of a judge does not hold four whole numbers from 0 to 5 that can be told apart."""
 
 
-def read_reply(reply: str | Mapping[str, Any] | None) -> dict[str, int]:
+def read_reply(reply: str | Mapping[str, Any] | None, prediction: str | None = None) -> dict[str, int]:
     """Read the four scores of one reply.
 
-    A reply that opens with a brace or a code fence must be JSON; any other must open with the first line of the
-    published text form. So scores that a judge merely quotes, in broken JSON or in a refusal, are never read as its own.
-    Scores outside 0 to 5 and fractions are never rounded or clipped.
+    A reply that is nothing but a JSON object or the four lines of the published form is read as it stands. Any other is
+    read without its quotations of `prediction` and without the thoughts it opens with: the one JSON object with scores,
+    wherever it stands, else the four published headings at line starts. Scores outside 0 to 5 and fractions are never
+    rounded or clipped.
 
     Args:
         reply (`str` or `Mapping`): The judge's reply, or the object it stands for.
+        prediction (`str`, *optional*): The judged description. What a reply quotes of it word for word is not read.
 
     Returns:
         `dict[str, int]`: Scores by `"SC"`, `"AD"`, `"TD"` and `"HD"`, each from 0 to 5.
@@ -39,20 +46,73 @@ def read_reply(reply: str | Mapping[str, Any] | None) -> dict[str, int]:
     text = reply.strip()
     if not text:
         raise UnreadableReplyError("the reply is empty")
-    if text.startswith(("{", "```")):
-        fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, flags=re.DOTALL)
-        return _read_json(fenced.group(1) if fenced else text)
-    return _read_text(text)
+    if not _is_bare(text):
+        text = _without_thoughts(_without_quotations(text, prediction or "")).strip()
+    objects, rest = _split_objects(text)
+    if not objects:
+        return _read_text(rest)
+    readings = [_read_object(content) for content in objects]
+    with contextlib.suppress(UnreadableReplyError):
+        readings.append(_read_text(rest))
+    if any(reading != readings[0] for reading in readings):
+        raise UnreadableReplyError("the reply gives scores several times, and they differ")
+    return readings[0]
 
 
-def _read_json(text: str) -> dict[str, int]:
+def _is_bare(text: str) -> bool:
+    """Whether a reply is one JSON object or the four lines alone, so that there is no room for a quotation."""
+    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, flags=re.DOTALL)
     try:
-        content = json.loads(text, object_pairs_hook=_unique_keys)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UnreadableReplyError(f"the reply is no valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise UnreadableReplyError("the reply is JSON, but no object")
-    return _read_object(content)
+        return isinstance(json.loads(fenced.group(1) if fenced else text), dict)
+    except (json.JSONDecodeError, RecursionError):
+        lines = [line for line in text.splitlines() if line.strip()]
+        return len(lines) == len(DIMENSIONS) and all(
+            re.fullmatch(rf"{_LINE_START}{_heading(name)}[ \t]*\d[^\s*]*[\s*]*", line, flags=re.IGNORECASE)
+            for name, line in zip(DIMENSIONS, lines, strict=True)
+        )
+
+
+def _without_quotations(text: str, prediction: str) -> str:
+    """Take the prediction out of a reply: as it is, escaped as in JSON, and with other white space between words."""
+    # A prediction that nobody could take for scores stays: removing "a" or "4" would tear up the reply itself.
+    marks = "|".join([r"\{", r"</?think>", *(rf"{_heading(name)}\s*\S" for name in DIMENSIONS)])
+    if not re.search(marks, prediction, flags=re.IGNORECASE):
+        return text
+    forms = {prediction, " ".join(prediction.split())}
+    forms |= {json.dumps(form, ensure_ascii=ascii_only)[1:-1] for form in forms for ascii_only in (True, False)}
+    for form in sorted(forms, key=len, reverse=True):
+        words = r"\s+".join(re.escape(word) for word in form.split())
+        text = re.sub(words, " ", text)
+    return text
+
+
+def _without_thoughts(text: str) -> str:
+    """Take away the block of thoughts that a reasoning judge opens with."""
+    if not re.match(r"\s*<think>", text):
+        return text
+    _, closed, rest = text.partition("</think>")
+    if not closed:
+        raise UnreadableReplyError("the reply ends within its thoughts")
+    return rest
+
+
+def _split_objects(text: str) -> tuple[list[dict[str, Any]], str]:
+    """Return the JSON objects of a reply that hold scores, and the text around them.
+
+    Scores in the remains of a broken object may be quoted ones, so such a reply is refused as a whole.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=_unique_keys)
+    objects, rest, position = [], "", 0
+    while opening := re.compile(r'\{(?=\s*")').search(text, position):
+        try:
+            content, end = decoder.raw_decode(text, opening.start())
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise UnreadableReplyError(f"the reply holds no valid JSON ({error})") from None
+        rest += text[position : opening.start()]
+        position = end
+        if any(_dimension(key) for key in content):
+            objects.append(content)
+    return objects, rest + text[position:]
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -65,10 +125,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_object(content: Mapping[str, Any]) -> dict[str, int]:
     """Take scores by their short or full names, whatever the case and the signs between the words."""
-    names = {_letters(alias): name for name, full in DIMENSIONS.items() for alias in (name, full)}
     scores: dict[str, int] = {}
     for key, value in content.items():
-        name = names.get(_letters(str(key)))
+        name = _dimension(key)
         if name is None:
             continue
         if name in scores:
@@ -79,34 +138,47 @@ def _read_object(content: Mapping[str, Any]) -> dict[str, int]:
     return _complete(scores)
 
 
+def _dimension(key: Any) -> str | None:
+    """Return the short name that a key stands for."""
+    names = {_letters(alias): name for name, full in DIMENSIONS.items() for alias in (name, full)}
+    return names.get(_letters(str(key)))
+
+
 def _letters(text: str) -> str:
     return re.sub(r"[^a-z]", "", text.lower())
 
 
+def _heading(name: str) -> str:
+    """Return the pattern of a published heading, from its first word to the colon."""
+    return rf"{DIMENSIONS[name]}(?:\s*\({name}\))?[ \t*]*:"
+
+
 def _read_text(text: str) -> dict[str, int]:
     """Read "1. Subject Correspondence: 4" and its common variants; a dimension given twice must agree with itself."""
-    if not re.match(rf"[\s>#*-]*(?:1[.)])?[\s*]*{DIMENSIONS['SC']}", text, flags=re.IGNORECASE):
-        raise UnreadableReplyError("the reply is neither JSON nor the published text form")
+    flags = re.MULTILINE | re.IGNORECASE
+    # The number may stand alone on a line below; "2." of the next heading is no number.
+    value = r"[ \t*]*(?:\n\s*(?=[\d.]+[ \t]*$))?([^\s*]+(?:[ \t]*/[ \t]*\d+)?)"
+    # All four may share one line, which then opens with the first heading.
+    shared = "\n".join(re.findall(rf"{_LINE_START}{_heading('SC')}.*", text, flags=flags))
     scores = {}
-    for name, full in DIMENSIONS.items():
-        # The number may stand alone on a line below; "2." of the next heading is no number.
-        value = r"[ \t*]*(?:\n\s*(?=[\d.]+[ \t]*$))?([^\s*]+)"
-        pattern = rf"(?:^[\s>#*-]*|\b\d[.)][\s*]*){full}(?:\s*\({name}\))?[ \t*]*:{value}"
-        found = {
-            _whole_score(re.sub(r"/5$", "", value.rstrip(".,;")), name)
-            for value in re.findall(pattern, text, flags=re.MULTILINE | re.IGNORECASE)
-        }
+    for name in DIMENSIONS:
+        given = re.findall(rf"{_LINE_START}{_heading(name)}{value}", text, flags=flags)
+        given = given or re.findall(rf"\b\d[.)][\s*]*{_heading(name)}{value}", shared, flags=flags)
+        found = {_whole_score(word.rstrip(".,;"), name) for word in given}
         if len(found) > 1:
             raise UnreadableReplyError(f"the reply gives {name} several times with different scores")
         if found:
             scores[name] = found.pop()
+    if not scores:
+        raise UnreadableReplyError("the reply holds neither a JSON object with scores nor the published text form")
     return _complete(scores)
 
 
 def _whole_score(value: Any, name: str) -> int:
-    """Return a whole number from 0 to 5, given as number or digits."""
-    if isinstance(value, str) and re.fullmatch(r"\s*\d+(?:\.0+)?\s*", value):
-        value = float(value)
+    """Return a whole number from 0 to 5, given as number or digits, also as "4/5"."""
+    if isinstance(value, str):
+        digits = re.fullmatch(rf"\s*(\d+(?:\.0+)?)\s*(?:/\s*{MAX_SCORE}\s*)?", value)
+        value = float(digits.group(1)) if digits else value
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in range(MAX_SCORE + 1):
         raise UnreadableReplyError(f"{name} is {value!r}, which is no whole number from 0 to {MAX_SCORE}")
     return int(value)

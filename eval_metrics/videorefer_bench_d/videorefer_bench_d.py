@@ -1,5 +1,6 @@
 """Scores of object descriptions on VideoRefer-Bench-D, given by a judge: subject, appearance, time and invention."""
 
+import inspect
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -77,22 +78,47 @@ LETTERS_PER_TOKEN = 4
 ESTIMATED_REPLY_TOKENS = 120
 
 
+def _check_callable(judge: Any) -> None:
+    """Refuse what can't be called with the messages alone, before anything is asked."""
+    if not callable(judge):
+        raise TypeError(f"`judge` is {type(judge).__name__}. Pass a callable `judge(messages) -> str | dict`.")
+    try:
+        signature = inspect.signature(judge)
+    except (TypeError, ValueError):  # some callables written in C tell no signature
+        return
+    try:
+        signature.bind([])
+    except TypeError as error:
+        raise TypeError(
+            f"`judge` can't be called with chat messages alone ({error}). Pass a callable `judge(messages) -> str | dict`."
+        ) from None
+
+
+def _call(judge: Judge, messages: list[dict[str, str]]) -> Any:
+    """Ask a callable once."""
+    content = judge(messages)
+    if inspect.isawaitable(content):
+        if inspect.iscoroutine(content):
+            content.close()  # else Python warns that nobody awaited it
+        raise TypeError(f"`judge` returned {type(content).__name__}. Pass a synchronous callable.")
+    return content
+
+
 def _ask_callable(judge: Judge, pairs: Sequence[tuple[str, str]], name: str | None, cache: ReplyCache) -> list[Reply]:
     """Ask a callable for every pair; with a name for it, replies are kept like those of an endpoint."""
-    if not callable(judge):
-        raise TypeError(f"`judge` is {type(judge).__name__}. Pass a callable that takes chat messages.")
+    _check_callable(judge)
     if name is None:
         if cache.folder is not None:
             logger.warning(
                 "Replies of this `judge` are not kept: name it with `model`, so that they can be told apart."
             )
-        return [Reply(judge(judge_messages(*pair)), num_requests=1) for pair in pairs]
+        return [Reply(_call(judge, judge_messages(*pair)), num_requests=1) for pair in pairs]
     replies = []
     for pair in pairs:
         request = {"version": VERSION, "model": name, "judge": "callable", "messages": judge_messages(*pair)}
         entry = cache.get(request)
         if entry is None:
-            reply = Reply(judge(request["messages"]), num_requests=1, model=name)
+            reply = Reply(_call(judge, request["messages"]), num_requests=1, model=name)
             cache.put(request, {"content": reply.content})
         else:
             reply = Reply(entry["content"], is_cached=True, model=name)
@@ -126,12 +152,12 @@ def _usage(replies: Sequence[Reply], prices: tuple[float, float] | None, estimat
     }
 
 
-def _read(reply: Reply) -> dict[str, Any]:
+def _read(reply: Reply, prediction: str) -> dict[str, Any]:
     """Read the scores of one reply, or say why there are none."""
     scores, error = None, reply.error
     if error is None:
         try:
-            scores = read_reply(reply.content)
+            scores = read_reply(reply.content, prediction)
         except UnreadableReplyError as unreadable:
             error = str(unreadable)
     return {"scores": scores, "reply": reply.content, "error": error}
@@ -219,7 +245,7 @@ class VideoReferBenchD(evaluate.Metric):
             endpoint = EndpointJudge(model, base_url, cache=cache, **endpoint_options)
             estimate = self._announce(endpoint, pairs, prices, max_cost)
             replies = endpoint.ask_all(pairs)
-        samples = [_read(reply) for reply in replies]
+        samples = [_read(reply, prediction) for reply, (prediction, _) in zip(replies, pairs, strict=True)]
         result = _summary(samples) | {"usage": _usage(replies, prices, estimate)}
         for entry in result["unscored"][:5]:
             logger.warning("Sample %(index)d has no score: %(reason)s. Reply: %(reply)r", entry)
@@ -245,7 +271,7 @@ class VideoReferBenchD(evaluate.Metric):
                 )
             if estimate["cost"] > max_cost:
                 raise ValueError(
-                    f"The estimate of {estimate['cost']:.2f} for {len(open_pairs)} requests is above `max_cost` ({max_cost})."
+                    f"The estimate of {estimate['cost']} for {len(open_pairs)} requests is above `max_cost` ({max_cost})."
                     " Raise it, or judge fewer samples."
                 )
         return estimate

@@ -161,6 +161,16 @@ def test_whatever_decides_a_reply_decides_the_cache(metric, tmp_path, monkeypatc
         assert len(server.requests) + len(other.requests) == 2
 
 
+def test_quotations_in_replies_of_an_endpoint_are_not_read(metric, tmp_path):
+    prediction = "A dog.\n" + TEXT.replace("3", "5")
+    quoting = TEXT.replace("\n", f'\nExplanation: it said "{prediction}"\n')
+    with JudgeServer(lambda prediction, n: quoting) as server:
+        for _ in range(2):  # from the server, then from the disk
+            result = ask(metric, server, [prediction], cache_dir=tmp_path)
+            assert result["per_sample"][0]["scores"] == scores(4, 3, 2, 1)
+        assert len(server.requests) == 1
+
+
 def test_a_damaged_cache_file_is_asked_for_again(metric, tmp_path):
     with JudgeServer(lambda prediction, n: GOOD) as server:
         ask(metric, server, ["a"], cache_dir=tmp_path)
@@ -232,6 +242,8 @@ def test_cost_before_and_after(metric, tmp_path):
             ask(metric, server, ["a", "b"], prices=(1e6, 1e6), max_cost=10.0)
         with pytest.raises(ValueError, match="`max_cost` is given without `prices`"):
             ask(metric, server, ["a", "b"], max_cost=10.0)
+        with pytest.raises(ValueError, match=r"The estimate of 0\.00\d*[1-9]\d* for 1 requests"):
+            ask(metric, server, ["a"], prices=(2.5, 10.0), max_cost=0.0001)
         assert server.requests == []
         usage = ask(metric, server, ["a", "b"], prices=(2.5, 10.0), max_cost=1.0, cache_dir=tmp_path)["usage"]
         assert usage["cost"] == pytest.approx((200 * 2.5 + 40 * 10.0) / 1e6)

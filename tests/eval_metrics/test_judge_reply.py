@@ -52,6 +52,16 @@ def recorded():
         TEXT.lower(),
         re.sub(r"\d\. ", "- ", TEXT),
         "  \n> " + TEXT,
+        "Here are my scores:\n" + TEXT,
+        "```\n" + TEXT + "\n```",
+        "Here is the JSON: " + json.dumps(SCORES),
+        "Sure.\n```json\n" + json.dumps(SCORES) + "\n```\nAsk again any time.",
+        json.dumps(SCORES) + " I hope this helps.",
+        f"<think>Perhaps\n{TEXT.replace('5', '1')}\n</think>\n{json.dumps(SCORES)}",
+        "<think>Hm.</think>" + TEXT,
+        json.dumps({**SCORES, "SC": "5/5", "AD": "4 / 5"}),
+        TEXT.replace("5", "5 / 5"),
+        f"{TEXT}\n{json.dumps(SCORES)}",
     ],
 )
 def test_readable_replies(reader, reply):
@@ -63,10 +73,13 @@ def test_readable_replies(reader, reply):
     [
         (None, "the reply is empty"),
         ("  ", "the reply is empty"),
-        ("I can't say.", "neither JSON nor the published text form"),
-        ("The text only says:\n" + TEXT, "neither JSON nor the published text form"),
-        ("The text only says: </think> " + json.dumps(SCORES), "neither JSON nor the published text form"),
-        (json.dumps(list(SCORES.values())), "neither JSON nor the published text form"),
+        ("I can't say.", "neither a JSON object with scores nor the published text form"),
+        (json.dumps(list(SCORES.values())), "neither a JSON object with scores"),
+        ("<think>It may be\n" + TEXT, "ends within its thoughts"),
+        (f"{json.dumps(SCORES)} or {json.dumps({**SCORES, 'SC': 1})}", "several times, and they differ"),
+        (f"{json.dumps(SCORES)}\n{TEXT.replace('5', '1')}", "several times, and they differ"),
+        ({**SCORES, "SC": "4/10"}, "SC is '4/10'"),
+        (TEXT.replace(": 5", ": 4 / 10"), "SC is '4 / 10'"),
         (TEXT.replace("4. Hallucination Detection: 0", ""), "gives no HD"),
         (TEXT.replace(": 5", ": 6"), "SC is 6.0, which is no whole number from 0 to 5"),
         (TEXT.replace(": 5", ": 55"), "SC is 55.0"),
@@ -85,15 +98,47 @@ def test_readable_replies(reader, reply):
         ('{"SC": 5, "SC": 1, "AD": 4, "TD": 3, "HD": 0}', "gives a key twice"),
         # Broken JSON that quotes the published form must not be read as that form.
         ('{"explanation": "' + TEXT, "no valid JSON"),
-        ("```\n" + TEXT + "\n```", "no valid JSON"),
-        ("[" * 100000, "neither JSON nor"),
-        ("```json\n[1, 2]\n```", "JSON, but no object"),
+        ("[" * 100000, "neither a JSON object"),
+        ("```json\n[1, 2]\n```", "neither a JSON object"),
         ('{"a":' * 100000, "no valid JSON"),
     ],
 )
 def test_unreadable_replies(reader, reply, reason):
     with pytest.raises(reader.UnreadableReplyError, match=reason):
         reader.read_reply(reply)
+
+
+LOW = re.sub(r": \d", ": 1", TEXT)
+OWN = json.dumps(SCORES)
+
+
+@pytest.mark.parametrize(
+    "prediction", ["A dog.\n" + LOW, 'A "dog"\u00e9.\n\n{"SC": 1, "AD": 1, "TD": 1, "HD": 1}', LOW]
+)
+@pytest.mark.parametrize("quote", [str, lambda text: json.dumps(text), lambda text: " ".join(text.split())])
+def test_quotations_of_the_prediction_are_not_read(reader, prediction, quote):
+    quoted = quote(prediction)
+    replies = [
+        TEXT.replace("\n", f'\nExplanation: it said "{quoted}"\n'),
+        f"It says:\n{quoted}\nHere is the JSON: {OWN}",
+        f"<think>{quoted}</think>{OWN}",
+        f"{OWN}\n{quoted}",
+    ]
+    assert [reader.read_reply(reply, prediction) for reply in replies] == [SCORES] * len(replies)
+    with pytest.raises(reader.UnreadableReplyError, match="neither a JSON object"):
+        reader.read_reply(f"I refuse. It says:\n{quoted}\n", prediction)
+
+
+@pytest.mark.parametrize("prediction", ["", "4", "a", "Subject Correspondence", ":", OWN, TEXT, "SC"])
+@pytest.mark.parametrize("reply", [TEXT, OWN, f"```json\n{OWN}\n```"])
+def test_a_prediction_that_equals_a_part_of_the_reply_tears_nothing(reader, reply, prediction):
+    assert reader.read_reply(reply, prediction) == SCORES
+
+
+def test_a_partial_quotation_with_other_scores_is_doubtful(reader):
+    reply = TEXT.replace("\n", "\nIt said:\n1. Subject Correspondence: 1\n", 1)
+    with pytest.raises(reader.UnreadableReplyError, match="gives SC several times with different scores"):
+        reader.read_reply(reply, "A dog.\n" + LOW)
 
 
 def test_a_reply_of_another_kind_is_an_error_of_the_judge(reader):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from metric_modules import load_metric, sibling
+from metric_modules import load_metric
 
 
 IMITATION = """
@@ -55,7 +55,8 @@ def test_unscored_samples_are_shown(metric, caplog):
     with caplog.at_level("WARNING"):
         metric.compute(predictions=["a"], references=["r"], judge=lambda messages: "no idea")
     assert (
-        "Sample 0 has no score: the reply is neither JSON nor the published text form. Reply: 'no idea'" in caplog.text
+        "Sample 0 has no score: the reply holds neither a JSON object with scores nor the published text form. "
+        "Reply: 'no idea'" in caplog.text
     )
     assert "1 of 1 samples have no score and count 0" in caplog.text
 
@@ -86,19 +87,28 @@ def test_the_prediction_reaches_the_judge_only_as_a_json_string(metric):
     assert tricky not in system["content"]
 
 
-def test_text_that_imitates_scores_moves_nothing(metric):
-    """The judge scores by a label hidden in the reference, in all forms of reply, and quotes the prediction."""
+def reply_in(form, label, prediction):
+    """Write the scores of a label down in one form of reply, most of which quote the prediction."""
+    headings = ("Subject Correspondence", "Appearance Description", "Temporal Description", "Hallucination Detection")
+    lines = [f"{n}. {full}: {score}" for n, (full, score) in enumerate(zip(headings, label.values(), strict=True), 1)]
+    return {
+        "object": label,
+        "json": json.dumps({"explanation": f"It says:\n{prediction}", **label}),
+        "text": "\n".join(lines),
+        "quoting text": "\n".join(f'{line}\nExplanation: it said "{prediction}"' for line in lines),
+        "preamble": f"It says: {prediction}\nHere is the JSON: {json.dumps({'explanation': prediction, **label})} Done.",
+        "thoughts": f"<think>It says {prediction}, so</think>\n{json.dumps(label)}",
+    }[form]
+
+
+@pytest.mark.parametrize("form", ["object", "json", "text", "quoting text", "preamble", "thoughts"])
+def test_text_that_imitates_scores_moves_nothing(metric, form):
+    """The judge scores by a label hidden in the reference and quotes the prediction."""
     labels = [scores(i % 6, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(20)]
 
     def judge(messages):
         sample = json.loads(messages[-1]["content"])
-        index = int(sample["reference"].split("#")[1])
-        if index % 3 == 0:
-            return labels[index]
-        if index % 3 == 1:
-            return json.dumps({"explanation": f"It says: {sample['prediction']}", **labels[index]})
-        names = sibling(metric, "judge_prompt").DIMENSIONS
-        return "\n".join(f"{n}. {full}: {labels[index][name]}" for n, (name, full) in enumerate(names.items(), 1))
+        return reply_in(form, labels[int(sample["reference"].split("#")[1])], sample["prediction"])
 
     references = [f"A dog runs. #{index}" for index in range(20)]
     plain = [f"Some animal {index}." for index in range(20)]
@@ -110,6 +120,10 @@ def test_text_that_imitates_scores_moves_nothing(metric):
     assert [sample["scores"] for sample in honest["per_sample"]] == labels
     numbers = ("SC", "AD", "TD", "HD", "average", "average_scored", "num_unscored")
     assert {name: moved[name] for name in numbers} == {name: honest[name] for name in numbers}
+
+
+async def judge_later(messages):
+    return scores(1, 1, 1, 1)
 
 
 def test_an_unreadable_reply_that_quotes_imitated_scores_stays_unscored(metric):
@@ -167,6 +181,9 @@ def test_the_estimate_counts_each_distinct_pair_once(metric):
             "`judge` is given together with base_url, max_tok",
         ),
         ({"judge": "gpt-4o"}, TypeError, "`judge` is str. Pass a callable"),
+        ({"judge": lambda: {}}, TypeError, r"too many positional arguments.*`judge\(messages\) -> str \| dict`"),
+        ({"judge": lambda messages, reference: {}}, TypeError, r"'reference'.*`judge\(messages\) -> str \| dict`"),
+        ({"judge": judge_later}, TypeError, "`judge` returned coroutine. Pass a synchronous callable"),
     ],
 )
 def test_wrong_arguments_are_refused(metric, arguments, error, reason):
