@@ -61,9 +61,10 @@ def read_reply(reply: str | Mapping[str, Any] | None, prediction: str | None = N
 
 def _is_bare(text: str) -> bool:
     """Whether a reply is one JSON object or the four lines alone, so that there is no room for a quotation."""
-    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, flags=re.DOTALL)
+    if text.startswith("```") and text.endswith("```"):
+        text = text[3:-3].removeprefix("json").strip()
     try:
-        return isinstance(json.loads(fenced.group(1) if fenced else text), dict)
+        return isinstance(json.loads(text), dict)
     except (json.JSONDecodeError, RecursionError):
         lines = [line for line in text.splitlines() if line.strip()]
         return len(lines) == len(DIMENSIONS) and all(
