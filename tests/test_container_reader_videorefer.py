@@ -30,6 +30,7 @@ from transformers_videorefer.video_reader_videorefer import open_video
 
 
 NUM_FRAMES = 40
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
 OPEN_GOP = {"x264-params": "bframes=3:b-pyramid=normal:keyint=12:min-keyint=12:open-gop=1:scenecut=0:b-adapt=0"}
 INTRA_REFRESH = {"x264-params": "bframes=0:keyint=12:intra-refresh=1:scenecut=0"}
 TEMPORAL_LAYERS = {"x265-params": "keyint=15:bframes=4:temporal-layers=3:log-level=none"}
@@ -49,7 +50,7 @@ FILES: dict[str, dict] = {
     "variable.mp4": {"gop": 12, "options": X264_PYRAMID, **VARIABLE},
     "variable.mkv": {"gop": 12, "options": X264_PYRAMID, **VARIABLE},
     "late_start.mp4": {"gop": 12, "options": X264_PYRAMID, "time_stamps": list(range(50, 50 + NUM_FRAMES))},
-    "fragments.mp4": {"gop": 12, "container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "fragments.mp4": {"gop": 12, "container_options": FRAGMENTED},
     "no_index.mkv": {"gop": 12, "options": X264_PYRAMID, "container_options": {"live": "1"}},
     "interlaced.mp4": {"options": {"x264-params": "tff=1:keyint=12:bframes=2"}},
     "vp9.webm": {"codec": "libvpx-vp9", "gop": 15, "options": FAST_VPX},
@@ -323,22 +324,60 @@ def test_cover_pictures_and_further_streams_are_passed_over(
     assert_exact(path, decode_all(make_file("gop12.mp4")))
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
-@pytest.mark.parametrize("kind", ["front.mp4", "plain.mkv", "pieces.mp4"])
-def test_truncated_file(tmp_path: Path, kind: str, share: float) -> None:
-    movflags = {"front.mp4": "faststart", "pieces.mp4": "frag_keyframe+empty_moov"}.get(kind)
-    options = {"movflags": movflags} if movflags else {}
-    whole = write_video(tmp_path / kind, 60, gop=12, options=X264_PYRAMID, container_options=options)
-    path = truncate(whole, tmp_path / f"cut_{kind}", share)
+CUTTABLE = {"front.mp4": {"movflags": "faststart"}, "plain.mkv": {}, "pieces.mp4": FRAGMENTED}
+
+
+def packet_extents(path: Path) -> list[tuple[int, int]]:
+    with av.open(str(path)) as container:
+        return [(packet.pos, packet.pos + packet.size) for packet in container.demux(video=0) if packet.size]
+
+
+@pytest.mark.parametrize("packet", [0, 17, 36, 54, 59])
+@pytest.mark.parametrize("kind", CUTTABLE)
+def test_truncated_file(tmp_path: Path, kind: str, packet: int) -> None:
+    whole = write_video(tmp_path / kind, 60, gop=12, options=X264_PYRAMID, container_options=CUTTABLE[kind])
+    start, end = packet_extents(whole)[packet]
+    path = tmp_path / f"cut_{kind}"
+    path.write_bytes(whole.read_bytes()[: (start + end) // 2])
     promised = r" of \d\d frames" if kind != "pieces.mp4" else r"( of \d\d)? frames"
-    if kind == "plain.mkv" and share == 0.99:
-        # Only the table of contents at the end is gone.
-        assert_exact(path, decode_all(whole))
-        return
-    with pytest.raises(OSError, match=rf"cut_{kind} is truncated: it ends after \d+{promised}, so frame \d+"):
+    with pytest.raises(
+        OSError, match=rf"cut_{kind} is truncated: it ends after {packet}{promised}, so frame {packet}"
+    ):
         open_video(path)
     with path.open("rb") as file, pytest.raises(OSError, match="is truncated"):
         open_video(file)
+
+
+@pytest.mark.parametrize("kind", ["plain.mkv", "pieces.mp4"])
+def test_file_without_the_table_of_contents_at_its_end(tmp_path: Path, kind: str) -> None:
+    whole = write_video(tmp_path / kind, 60, gop=12, options=X264_PYRAMID, container_options=CUTTABLE[kind])
+    content, (_, end) = whole.read_bytes(), packet_extents(whole)[-1]
+    path = tmp_path / f"cut_{kind}"
+    # In Matroska the place of a packet is that of its header of at most 12 bytes.
+    for size in (end + 12, len(content) - 10):
+        assert size < len(content)
+        path.write_bytes(content[:size])
+        assert_exact(path, decode_all(whole))
+
+
+def test_file_cut_in_the_head_of_a_fragment(tmp_path: Path) -> None:
+    whole = write_video(
+        tmp_path / "pieces.mp4", 36, gop=12, options=X264_PYRAMID, container_options=CUTTABLE["pieces.mp4"]
+    )
+    content = whole.read_bytes()
+    head = content.index(b"moof", content.index(b"moof") + 4) - 4
+    data = content.index(b"mdat", head) - 4
+    num_frames = sum(end <= head for _, end in packet_extents(whole))
+    path = tmp_path / "cut.mp4"
+    for size in (head + 4, head + 8, head + 30, data - 1, data, data + 4, data + 8, data + 9):
+        path.write_bytes(content[:size])
+        with pytest.raises(OSError, match=r"cut.mp4 is truncated"):
+            open_video(path)
+    # What ends with a fragment is a whole file of fewer frames.
+    path.write_bytes(content[:head])
+    assert_exact(path, decode_all(path))
+    with open_video(path) as reader:
+        assert reader.num_frames == num_frames
 
 
 def test_truncated_file_names_the_first_lost_frame(tmp_path: Path) -> None:

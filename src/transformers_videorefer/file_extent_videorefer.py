@@ -1,12 +1,18 @@
 """Finds out whether a video file is whole: how long it says it is, against how long it is."""
 
 import io
+from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
 
 from .packet_index_videorefer import PacketInfo
 
 
 STRUCTURE_HEAD_SIZE = 4096
+BOX_HEAD_SIZE = 8
+# A table of contents at the end, and padding: a file cut inside them still has all its frames.
+BOXES_WITHOUT_FRAMES = (b"mfra", b"free", b"skip")
+# Frames of H.264 and H.265 that may be stored before one shown earlier.
+LARGEST_REORDERING = 16
 MATROSKA_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -47,19 +53,23 @@ def measure_file(file: BinaryIO) -> FileExtent:
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Where the last of the outermost boxes of an MP4 or QuickTime file ends."""
-    place = 0
-    while place + 8 <= size:
+    """Where the last of the outermost boxes of an MP4 or QuickTime file that frames depend on ends."""
+    place, kind = 0, b""
+    while place + BOX_HEAD_SIZE <= size:
         file.seek(place)
-        header = file.read(16)
-        length = int.from_bytes(header[:4], "big")
+        header = file.read(2 * BOX_HEAD_SIZE)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         # A length of 0 stands for the rest of the file; other small ones are no boxes.
-        if length < 8:
+        if length < BOX_HEAD_SIZE:
             return size
         place += length
-    return max(place, size)
+    if place > size:
+        return size if kind in BOXES_WITHOUT_FRAMES else place
+    file.seek(place)
+    # The head of a fragment speaks of the data behind it, and the first bytes of a header of the rest of it.
+    return place + BOX_HEAD_SIZE if kind == b"moof" or any(file.read()) else size
 
 
 def _end_of_matroska(head: bytes) -> int:
@@ -92,8 +102,12 @@ def count_promised_frames(container: Any, stream: Any, packets: list[PacketInfo]
     """
     if stream.frames or not container.duration:
         return stream.frames
-    end = max(((packet.time or 0) + packet.duration for packet in packets), default=0) * float(stream.time_base)
+    unit = float(stream.time_base)
+    end = max(((packet.time or 0) + packet.duration for packet in packets), default=0) * unit
     num_missing = round((container.duration / 1e6 - end) * rate)
+    # Frames are stored in another order than they are shown, so one may be missing before the last that is there.
+    times = sorted(packet.time * unit for packet in packets if packet.time is not None)[-LARGEST_REORDERING:]
+    num_missing += sum(max(round((after - before) * rate) - 1, 0) for before, after in pairwise(times))
     # A fragmented MP4 file has no duration of its own: what is given then is that of the fragments that are there.
     return len(packets) + num_missing if num_missing > 0 or "matroska" in container.format.name else 0
 
