@@ -174,6 +174,14 @@ def test_guard_writes_every_row_and_names_few(tmp_path, caplog):
     assert caplog.records[-1].message == "Further rows that are left out stand only in skipped_rows.jsonl."
 
 
+def test_a_new_run_starts_with_an_empty_file(clips, tmp_path):
+    rows = [*made_up_rows(), missing_video(made_up_rows()[0])]
+    for _ in range(2):
+        trainer = make_trainer(tmp_path, clips, rows, **RUN, max_bad_row_share=0.5)
+        trainer.train()
+        assert len(trainer.guard.file.read_text().splitlines()) == 1
+
+
 def test_processes_write_files_of_their_own(tmp_path):
     assert RowGuard(tmp_path, 1.0, process_index=2).file.name == "skipped_rows-2.jsonl"
 

@@ -174,6 +174,8 @@ def test_final_save_is_a_whole_repository(clips, tmp_path):
     assert (tmp_path / "modeling_videorefer.py").exists()
     card = (tmp_path / "README.md").read_text()
     assert "| parts that learn | region_encoder |" in card
+    assert "| schedule | cosine, warm-up " in card
+    assert "| optimizer | adamw_torch" in card
     for file in tmp_path.iterdir():  # nothing tells where it was made
         assert str(tmp_path).encode() not in file.read_bytes(), file.name
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import tiny_model, tiny_processor
-from training_rows import as_dataset, copy_of, losses_of, made_up_rows, make_trainer, text_row, write_clips
+from training_rows import QUIET, as_dataset, copy_of, losses_of, made_up_rows, make_trainer, text_row, write_clips
 
 from transformers_videorefer import VideoReferForConditionalGeneration
 from transformers_videorefer.training import VideoReferSFTConfig, VideoReferSFTTrainer
@@ -144,6 +144,61 @@ def test_evaluation_does_not_depend_on_the_epoch(clips, tmp_path):
     assert trainer.evaluate()["eval_loss"] == first
 
 
+def evaluator_of(rows, clips, folder, **options):
+    args = VideoReferSFTConfig(
+        output_dir=str(folder),
+        data_root=str(clips),
+        **{**QUIET, **RUN, "per_device_eval_batch_size": 2, **options},
+    )
+    return VideoReferSFTTrainer(
+        tiny_model(),
+        args,
+        train_dataset=as_dataset(made_up_rows()),
+        eval_dataset=as_dataset(rows),
+        processing_class=tiny_processor(),
+    )
+
+
+def without_video(row):
+    return {**row, "id": f"lost {row['id']}", "video": "nowhere.mp4"}
+
+
+@pytest.mark.parametrize("bad", [(0, 1), (0, 3), (2,)])
+def test_bad_rows_do_not_change_the_loss_of_evaluation(bad, clips, tmp_path):
+    rows = made_up_rows()[:4]
+    spoilt = [without_video(row) if number in bad else row for number, row in enumerate(rows)]
+    trainer = evaluator_of(spoilt, clips, tmp_path)
+    found = trainer.evaluate()
+    # Each good row counts like any other of its batch.
+    batches = [[rows[number] for number in pair if number not in bad] for pair in ((0, 1), (2, 3))]
+    losses = [
+        evaluator_of(batch, clips, tmp_path / "alone").evaluate()["eval_loss"] * len(batch)
+        for batch in batches
+        if batch
+    ]
+    assert found["eval_loss"] == pytest.approx(sum(losses) / (4 - len(bad)), rel=1e-6)
+    assert found["eval_skipped_rows"] == len(bad)
+    assert 0 < found["eval_mean_token_accuracy"] + found["eval_entropy"]
+    lines = [json.loads(line) for line in trainer.eval_guard.file.read_text().splitlines()]
+    assert [line["row"] for line in lines] == [f"'lost {rows[n]['id']}' of synthetic_shapes" for n in bad]
+    assert trainer.guard.counts.seen == 0
+
+
+def test_batch_of_bad_rows_only_does_not_count_for_accuracy(clips, tmp_path):
+    rows = made_up_rows()[:4]
+    found = evaluator_of([*map(without_video, rows[:2]), *rows[2:]], clips, tmp_path).evaluate()
+    expected = evaluator_of(rows[2:], clips, tmp_path).evaluate()
+    for name in ("eval_loss", "eval_entropy", "eval_mean_token_accuracy"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-6), name
+    assert "eval_skipped_rows" not in expected
+
+
+def test_evaluation_of_bad_rows_only_is_refused(clips, tmp_path):
+    trainer = evaluator_of([without_video(row) for row in made_up_rows()[:3]], clips, tmp_path)
+    with pytest.raises(ValueError, match=r"All 3 rows are left out, 0 of them as too long.*nowhere.mp4"):
+        trainer.evaluate()
+
+
 def test_streamed_rows_train_like_others(clips, tmp_path):
     def trainer_of(rows, folder):
         args = VideoReferSFTConfig(
@@ -235,3 +290,9 @@ def test_two_processes_equal_one_with_accumulation(budget, clips, tmp_path):
     torch.testing.assert_close(losses, losses_of(one), atol=1e-5, rtol=0)
     for name, value in torch.load(tmp_path / "weights.pt").items():
         torch.testing.assert_close(value, one.model.state_dict()[name], atol=1e-5, rtol=0)
+
+
+def test_one_process_with_several_gpus_is_refused(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(VideoReferSFTConfig, "n_gpu", property(lambda args: 4))
+    with pytest.raises(ValueError, match=r"One process sees 4 GPUs.*accelerate launch"):
+        make_trainer(tmp_path, clips, **RUN)

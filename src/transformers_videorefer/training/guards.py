@@ -202,6 +202,7 @@ class RowGuard:
         max_bad_share (`float`): Share of unusable rows that is still accepted, in [0, 1].
         process_index (`int`, *optional*, defaults to 0): Number of this process; those after the first write files of
             their own.
+        name (`str`, *optional*, defaults to `"skipped_rows"`): Name of that file.
         fewest_rows (`int`, *optional*, defaults to `100`): The share is not judged before so many rows were seen.
     """
 
@@ -211,15 +212,20 @@ class RowGuard:
         max_bad_share: float,
         *,
         process_index: int = 0,
+        name: str = "skipped_rows",
         fewest_rows: int = FEWEST_ROWS,
     ):
-        name = "skipped_rows.jsonl" if process_index == 0 else f"skipped_rows-{process_index}.jsonl"
-        self.file = Path(folder) / "_logs" / name
+        self.file = Path(folder) / "_logs" / (f"{name}-{process_index}.jsonl" if process_index else f"{name}.jsonl")
         self.max_bad_share = max_bad_share
         self.fewest_rows = fewest_rows
         self.counts = RowCounts()
         self._last_reason = ""
         self._num_named = 0
+
+    def clear(self) -> None:
+        """Forget the rows of an earlier run, before one begins anew."""
+        self.counts = RowCounts()
+        self.file.unlink(missing_ok=True)
 
     def record(self, report: RowReport, step: int) -> torch.Tensor:
         """Write down and name the rows of a batch that were left out.
@@ -276,14 +282,14 @@ class RowGuard:
             ValueError: If the share of unusable rows is above `max_bad_share`, or nothing at all is left.
         """
         counts = self.counts
+        last = f" The last one: {self._last_reason}" if self._last_reason else ""
         if counts.unusable > self.max_bad_share * counts.seen:
-            last = f" The last one: {self._last_reason}" if self._last_reason else ""
             raise ValueError(
                 f"{counts.unusable} of {counts.seen} rows cannot be trained on, more than `max_bad_row_share` of "
                 f"{self.max_bad_share}.{last} Mend or remove the rows named in `{self.file.name}`, or raise the share."
             )
         if counts.seen and counts.seen == counts.unusable + counts.too_long:
             raise ValueError(
-                f"All {counts.seen} rows are left out, {counts.too_long} of them as too long. Raise `max_length` or "
-                f"`max_visual_tokens_per_batch`; `{self.file.name}` names the rows."
+                f"All {counts.seen} rows are left out, {counts.too_long} of them as too long.{last} "
+                f"`{self.file.name}` names the rows. Mend them, or raise `max_length` or `max_visual_tokens_per_batch`."
             )

@@ -62,9 +62,12 @@ class SavingMixin:
             ValueError: If too many rows cannot be trained on, or a loss is not finite; it names the rows.
         """
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
-        self.guard.counts = RowCounts.load(checkpoint) if checkpoint else RowCounts()
         if checkpoint is None:
+            self.guard.clear()
+            self.eval_guard.clear()
             self.prepare_start()
+        else:
+            self.guard.counts = RowCounts.load(checkpoint)
         return super().train(resume_from_checkpoint=checkpoint, **kwargs)
 
     def _find_checkpoint(self, wanted: str | bool | None) -> str | None:
@@ -234,9 +237,12 @@ class SavingMixin:
         facts = [
             ("stage", args.stage),
             ("parts that learn", "LoRA" if self._is_peft else ", ".join(args.trainable_modules)),
-            ("optimizer", f"{args.matrix_optimizer} and {args.optim}" if args.matrix_optimizer else args.optim),
+            (
+                "optimizer",
+                f"{args.matrix_optimizer} and {_plain(args.optim)}" if args.matrix_optimizer else _plain(args.optim),
+            ),
             ("learning rates", ", ".join(rates) or args.learning_rate),
-            ("schedule", f"{args.lr_scheduler_type}, warm-up {args.warmup_steps:g}"),
+            ("schedule", f"{_plain(args.lr_scheduler_type)}, warm-up {args.warmup_steps:g}"),
             ("rows per step", args.train_batch_size * args.gradient_accumulation_steps * args.world_size),
             ("share of multi-frame rows", args.multi_frame_ratio),
             ("questions per video and batch", args.questions_per_video),
@@ -247,14 +253,18 @@ class SavingMixin:
             ("rows left out as too long", self.guard.counts.too_long),
             ("last loss", next((f"{e['loss']:.4f}" for e in reversed(self.state.log_history) if "loss" in e), None)),
         ]
-        named = {str(key): getattr(value, "value", value) for key, value in facts}
         return TrainingSummary(
             base_model=self._base_name,
             datasets=[dataset_name] if dataset_name else self.dataset_names,
-            facts=[(key, str(value)) for key, value in named.items() if value is not None],
+            facts=[(key, str(value)) for key, value in facts if value is not None],
             is_adapter=self._is_peft,
         )
 
     def _optimizer_groups(self) -> list[dict[str, Any]]:
         groups = self.optimizer.param_groups if self.optimizer is not None else []
         return [group for group in groups if "name" in group and "initial_lr" in group]
+
+
+def _plain(setting: Any) -> Any:
+    """Return the name of a choice, which the library's settings hold as an enumeration or as text."""
+    return getattr(setting, "value", setting)

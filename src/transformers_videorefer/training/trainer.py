@@ -20,6 +20,7 @@ from .batches import (
 )
 from .config import VideoReferSFTConfig
 from .defaults import load_model, make_collator
+from .evaluating import EvaluationMixin
 from .guards import FEWEST_ROWS, REPORT, RowGuard, RowReport
 from .optimizers import build_optimizer, learning_rates_of, parameter_groups
 from .progress import ProgressCallback
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 _HALF_PRECISIONS = (torch.bfloat16, torch.float16)
 
 
-class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
+class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
     """Fine-tunes VideoRefer on rows of any of our sets, and of sets with `messages` and `images` as TRL has them.
 
     Args:
@@ -63,7 +64,8 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         kwargs: Further arguments of `SFTTrainer`.
 
     Raises:
-        ValueError: If adapters would lie outside of the language model, or nothing would learn.
+        ValueError: If adapters would lie outside of the language model, nothing would learn, or one process would use
+            several GPUs.
     """
 
     def __init__(
@@ -82,6 +84,11 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         **kwargs: Any,
     ):
         args = VideoReferSFTConfig(output_dir="videorefer-sft") if args is None else args
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"One process sees {args.n_gpu} GPUs and would cut batches between videos and their text. Start one "
+                "process per GPU with `accelerate launch`, or show it one with `CUDA_VISIBLE_DEVICES=0`."
+            )
         self.dataset_names = list(dataset_names)
         if isinstance(model, str):
             model = load_model(model, args, quantization_config)
@@ -102,7 +109,8 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         self._num_told: dict[str, int] = {}
         self.sampler = None
         if data_collator is None:
-            data_collator, self._eval_collator = (make_collator(processing_class, args, self._sizes) for _ in "te")
+            data_collator = make_collator(processing_class, args, self._sizes)
+            self._eval_collator = make_collator(processing_class, args, self._sizes)  # stays at its first epoch
         if auxiliary_losses:
             data_collator = TargetCollator(data_collator, auxiliary_losses)
         super().__init__(
@@ -124,16 +132,17 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         self._inner.model.register_forward_pre_hook(encode_shared_media, with_kwargs=True)
         learning = {module_of_parameter(name) for name, one in self.model.named_parameters() if one.requires_grad}
         self._learning_modules = sorted(learning - {None})
-        self.guard = self._make_guard()
+        self.guard, self.eval_guard = self._make_guards()
         self.add_callback(ProgressCallback(self))
 
-    def _make_guard(self) -> RowGuard:
+    def _make_guards(self) -> tuple[RowGuard, RowGuard]:
+        """Make the guards of training rows, and of evaluation rows, which stop nothing while any can be measured."""
         num_rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else FEWEST_ROWS
-        return RowGuard(
-            self.args.output_dir,
-            self.args.max_bad_row_share,
-            process_index=self.args.process_index,
-            fewest_rows=min(FEWEST_ROWS, num_rows),
+        folder, index = self.args.output_dir, self.args.process_index
+        share, fewest = self.args.max_bad_row_share, min(FEWEST_ROWS, num_rows)
+        return (
+            RowGuard(folder, share, process_index=index, fewest_rows=fewest),
+            RowGuard(folder, 1.0, process_index=index, name="skipped_eval_rows"),
         )
 
     @property
@@ -177,23 +186,6 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         self.sampler = sample_same_videos(dataset, self.args)
         return self.sampler
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Return the loader of evaluation rows, whose frames are the same in every epoch.
-
-        Args:
-            eval_dataset (`str` or `Dataset`, *optional*): The rows, as in `Trainer`.
-
-        Returns:
-            `DataLoader`: The loader.
-        """
-        training_collator = self.data_collator
-        if self._eval_collator is not None:
-            self.data_collator = self._eval_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = training_collator
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer, with a group and a learning rate for each part of the model.
@@ -342,6 +334,7 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
             model, dict(inputs), return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
         loss = result[0] if return_outputs else result
+        self._forget_empty_batch()
         if self._auxiliary is not None and self._auxiliary.values:
             loss = loss + self._auxiliary_loss(num_items_in_batch)
         if not torch.isfinite(loss).all():
@@ -351,6 +344,16 @@ class VideoReferSFTTrainer(SavingMixin, SFTTrainer):
                 "precision."
             )
         return (loss, result[1]) if return_outputs else loss
+
+    def _forget_empty_batch(self) -> None:
+        """Take the metrics of a batch of which no process has a row out of their means; the library notes zeros."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        entropy, accuracy = metrics.get("entropy"), metrics.get("mean_token_accuracy")
+        if entropy and accuracy and entropy[-1] == accuracy[-1] == 0:
+            for name, values in (("entropy", entropy), ("mean_token_accuracy", accuracy)):
+                values.pop()
+                if not values:
+                    del metrics[name]
 
     def _auxiliary_loss(self, num_items_in_batch: Any) -> torch.Tensor:
         """Weigh the auxiliary losses of a forward pass, and note them for the log."""
