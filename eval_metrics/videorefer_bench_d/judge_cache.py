@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import numbers
 import os
 import tempfile
 from pathlib import Path
@@ -51,11 +52,19 @@ class ReplyCache:
 
         Args:
             request (`dict[str, Any]`): Everything that decides the reply.
-            reply (`dict[str, Any]`): What to keep, as JSON types.
+            reply (`dict[str, Any]`): What to keep, as JSON types; numbers of other libraries become plain ones.
         """
         if self.folder is None:
             return
+        text = json.dumps({"request": request, "reply": reply}, default=_plain)
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self.folder, suffix=".part", delete=False) as file:
-            json.dump({"request": request, "reply": reply}, file)
+            file.write(text)
         os.replace(file.name, self._path(request))
+
+
+def _plain(value: Any) -> int | float | str:
+    """Return what JSON can hold of a value that it does not know, such as a NumPy number."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else str(value)

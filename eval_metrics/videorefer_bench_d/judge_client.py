@@ -9,11 +9,13 @@ import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from .judge_cache import ReplyCache
 from .judge_prompt import VERSION, judge_messages, request_settings
+from .judge_reply import is_readable
 
 
 try:
@@ -93,9 +95,18 @@ class EndpointJudge:
     def __post_init__(self) -> None:
         if openai is None:
             raise ImportError("A judge behind an endpoint needs `openai`. Install it with `pip install openai`.")
-        for name, least in (("concurrency", 1), ("max_retries", 0), ("max_tokens", 1)):
+        least_values = {"concurrency": 1, "max_retries": 0, "max_tokens": 1, "retry_delay_seconds": 0}
+        for name, least in least_values.items():
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}. It must be at least {least}.")
+        if self.timeout_seconds <= 0:
+            raise ValueError(f"`timeout_seconds` is {self.timeout_seconds}. It must be above 0.")
+        base_url = self.base_url or os.environ.get("OPENAI_BASE_URL")  # the client reads the variable too
+        if base_url and not _is_address(base_url):
+            raise ValueError(
+                f"`base_url` is {base_url!r}, which is no address of an endpoint. Pass one such as "
+                "'http://localhost:8000/v1'."
+            )
         # Servers of one's own usually want no key, but the client insists on one.
         key = self.api_key or os.environ.get("OPENAI_API_KEY") or (None if self.base_url is None else "none")
         if key is None:
@@ -147,7 +158,7 @@ class EndpointJudge:
         """
         for structured in (True, False):
             entry = self.cache.get(self._request(pair, structured))
-            if entry is not None:
+            if entry is not None and is_readable(entry["content"], pair[0]):
                 return Reply(entry["content"], is_cached=True, model=entry["model"])
         return None
 
@@ -173,7 +184,9 @@ class EndpointJudge:
             if self._takes_schema and not structured:
                 logger.warning("The judge takes no JSON schema (%s) and is asked for the text form.", reply.error)
                 self._takes_schema = False
-            self.cache.put(self._request(pair, structured), completion)
+            # A reply without scores is asked for again on the next run.
+            if is_readable(completion["content"], pair[0]):
+                self.cache.put(self._request(pair, structured), completion)
             used = {name: completion[name] for name in ("content", "model", "prompt_tokens", "completion_tokens")}
             return replace(reply, error=None, **used)
         return reply
@@ -213,6 +226,19 @@ class EndpointJudge:
         if (asked := _seconds_until(retry_after)) is not None:
             return asked
         return min(self.retry_delay_seconds * 2**attempt, MAX_DELAY_SECONDS) * random.uniform(0.75, 1.25)
+
+
+# Settings that a run may give, beside the model, its address and the cache.
+ENDPOINT_OPTIONS = tuple(one.name for one in fields(EndpointJudge) if one.name not in ("model", "base_url", "cache"))
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text names a server: anything else would be asked again and again like one that is down."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
 
 
 def _seconds_until(retry_after: str | None) -> float | None:

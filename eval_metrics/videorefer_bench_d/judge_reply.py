@@ -1,34 +1,62 @@
 """Reads scores out of a judge's reply: JSON, the published text form, and the published reader for old results."""
 
-import contextlib
 import json
 import numbers
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .judge_prompt import DIMENSIONS, MAX_SCORE
+from .judge_quotes import Quotations
 
 
 # What may stand before a heading: signs of Markdown and a number.
 _LINE_START = r"^[ \t>#*-]*(?:\d[.)][ \t*]*)?"
+_HEADING = rf"(?P<heading>{'|'.join(DIMENSIONS.values())})(?:\s*\([A-Z]{{2}}\))?[ \t*]*:"
+# A number that goes no further ("4-5" and "4.5.1" are none), else a word. It may stand alone on a line below; "2." of
+# the next heading is no number.
+_VALUE = (
+    r"(?:[ \t*]*(?:\n\s*(?=[\d.]+[ \t]*$))?"
+    r"(?P<value>\d+(?:\.\d+)?(?:[ \t]*/[ \t]*\d+)?(?![.,]?\d|[-–—/%+~\w])|[^\s*\\]+))?"
+)
+_FLAGS = re.MULTILINE | re.IGNORECASE
+_HEADING_LINE = re.compile(rf"{_LINE_START}{_HEADING}{_VALUE}", _FLAGS)
+_HEADING_WITHIN_LINE = re.compile(rf"\b\d[.)][\s*]*{_HEADING}{_VALUE}", _FLAGS)
+_OBJECT_START = re.compile(r'\{\s*"[^"\n]{0,100}"\s*:')
+_NAMES = tuple(DIMENSIONS)
+_NAME_OF = {re.sub("[^a-z]", "", alias.lower()): name for name, full in DIMENSIONS.items() for alias in (name, full)}
+_GIVEN_TWICE = object()
+# Replies with more of these are no answers but attempts to keep the reader busy.
+_MAX_FRAGMENTS = 50
+_MAX_CLOSING_TAGS = 20
 
 
 class UnreadableReplyError(ValueError):
     """The reply of a judge does not hold four whole numbers from 0 to 5 that can be told apart."""
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """Scores in a reply, not checked yet, and where they stand."""
+
+    start: int
+    end: int
+    scores: dict[str, Any]
+
+
 def read_reply(reply: str | Mapping[str, Any] | None, prediction: str | None = None) -> dict[str, int]:
     """Read the four scores of one reply.
 
-    A reply that is nothing but a JSON object or the four lines of the published form is read as it stands. Any other is
-    read without its quotations of `prediction` and without the thoughts it opens with: the one JSON object with scores,
-    wherever it stands, else the four published headings at line starts. Scores outside 0 to 5 and fractions are never
-    rounded or clipped.
+    A reply that is nothing but a JSON object or the four lines of the published form (after the thoughts it may open
+    with) is read as it stands. In any other the last complete answer counts, in either form, after quotations of
+    `prediction` are left out: the prediction as a whole; scores that the prediction gives itself, where the reply also
+    has other ones; and answers that are cut out of it together with the letters beside them. Scores outside 0 to 5 and
+    fractions are never rounded or clipped. The time taken grows with the length of the texts and not faster.
 
     Args:
         reply (`str` or `Mapping`): The judge's reply, or the object it stands for.
-        prediction (`str`, *optional*): The judged description. What a reply quotes of it word for word is not read.
+        prediction (`str`, *optional*): The judged description.
 
     Returns:
         `dict[str, int]`: Scores by `"SC"`, `"AD"`, `"TD"` and `"HD"`, each from 0 to 5.
@@ -38,158 +66,242 @@ def read_reply(reply: str | Mapping[str, Any] | None, prediction: str | None = N
         TypeError: If `reply` is neither text nor a mapping.
     """
     if isinstance(reply, Mapping):
-        return _read_object(reply)
-    if reply is None:
-        raise UnreadableReplyError("the reply is empty")
-    if not isinstance(reply, str):
+        return _checked(_dimensions_of(reply))
+    if reply is not None and not isinstance(reply, str):
         raise TypeError(f"A judge returned {type(reply).__name__}. Return its reply as text, or a dict of scores.")
-    text = reply.strip()
+    text = (reply or "").strip()
     if not text:
         raise UnreadableReplyError("the reply is empty")
-    if not _is_bare(text):
-        text = _without_thoughts(_without_quotations(text, prediction or "")).strip()
-    objects, rest = _split_objects(text)
-    if not objects:
-        return _read_text(rest)
-    readings = [_read_object(content) for content in objects]
-    with contextlib.suppress(UnreadableReplyError):
-        readings.append(_read_text(rest))
-    if any(reading != readings[0] for reading in readings):
-        raise UnreadableReplyError("the reply gives scores several times, and they differ")
-    return readings[0]
+    quotations = Quotations(prediction or "")
+    text = _without_thoughts(text, quotations)
+    scores = _bare_scores(text)
+    return _checked(_last_answer(quotations.remove_whole(text), quotations) if scores is None else scores)
 
 
-def _is_bare(text: str) -> bool:
-    """Whether a reply is one JSON object or the four lines alone, so that there is no room for a quotation."""
+def is_readable(reply: Any, prediction: str) -> bool:
+    """Tell whether scores can be read out of a reply.
+
+    Args:
+        reply (`Any`): What a judge gave.
+        prediction (`str`): The judged description.
+
+    Returns:
+        `bool`: False where `read_reply` fails.
+    """
+    try:
+        read_reply(reply, prediction)
+    except (UnreadableReplyError, TypeError):
+        return False
+    return True
+
+
+def _without_thoughts(text: str, quotations: Quotations) -> str:
+    """Take away the block of thoughts that a reasoning judge opens with; a quoted tag does not end it."""
+    if not text.startswith("<think>"):
+        return text
+    tags = [match for match in re.finditer("</think>", text) if not quotations.has_closing_tag(text, match.start())]
+    if not tags:
+        raise UnreadableReplyError("the reply ends within its thoughts")
+    rests = [text[tag.end() :].strip() for tag in tags[:_MAX_CLOSING_TAGS]]
+    return next((rest for rest in rests if _bare_scores(rest) is not None), text[tags[-1].end() :].strip())
+
+
+def _bare_scores(text: str) -> dict[str, Any] | None:
+    """Return the scores of a reply that is one JSON object or the four lines alone: there a quotation has no room."""
     if text.startswith("```") and text.endswith("```"):
         text = text[3:-3].removeprefix("json").strip()
-    try:
-        return isinstance(json.loads(text), dict)
-    except (json.JSONDecodeError, RecursionError):
-        lines = [line for line in text.splitlines() if line.strip()]
-        return len(lines) == len(DIMENSIONS) and all(
-            re.fullmatch(rf"{_LINE_START}{_heading(name)}[ \t]*\d[^\s*]*[\s*]*", line, flags=re.IGNORECASE)
-            for name, line in zip(DIMENSIONS, lines, strict=True)
-        )
-
-
-def _without_quotations(text: str, prediction: str) -> str:
-    """Take the prediction out of a reply: as it is, escaped as in JSON, and with other white space between words."""
-    # A prediction that nobody could take for scores stays: removing "a" or "4" would tear up the reply itself.
-    marks = "|".join([r"\{", r"</?think>", *(rf"{_heading(name)}\s*\S" for name in DIMENSIONS)])
-    if not re.search(marks, prediction, flags=re.IGNORECASE):
-        return text
-    forms = {prediction, " ".join(prediction.split())}
-    forms |= {json.dumps(form, ensure_ascii=ascii_only)[1:-1] for form in forms for ascii_only in (True, False)}
-    for form in sorted(forms, key=len, reverse=True):
-        words = r"\s+".join(re.escape(word) for word in form.split())
-        text = re.sub(words, " ", text)
-    return text
-
-
-def _without_thoughts(text: str) -> str:
-    """Take away the block of thoughts that a reasoning judge opens with."""
-    if not re.match(r"\s*<think>", text):
-        return text
-    _, closed, rest = text.partition("</think>")
-    if not closed:
-        raise UnreadableReplyError("the reply ends within its thoughts")
-    return rest
-
-
-def _split_objects(text: str) -> tuple[list[dict[str, Any]], str]:
-    """Return the JSON objects of a reply that hold scores, and the text around them.
-
-    Scores in the remains of a broken object may be quoted ones, so such a reply is refused as a whole.
-    """
-    decoder = json.JSONDecoder(object_pairs_hook=_unique_keys)
-    objects, rest, position = [], "", 0
-    while opening := re.compile(r'\{(?=\s*")').search(text, position):
+    if text.startswith("{"):
         try:
-            content, end = decoder.raw_decode(text, opening.start())
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UnreadableReplyError(f"the reply holds no valid JSON ({error})") from None
-        rest += text[position : opening.start()]
-        position = end
-        if any(_dimension(key) for key in content):
-            objects.append(content)
-    return objects, rest + text[position:]
+            content = json.loads(text, object_pairs_hook=_keep_unique)
+        except (ValueError, RecursionError):
+            return None
+        scores = _dimensions_of(content)
+        return scores or None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) != len(_NAMES):
+        return None
+    matches = [
+        re.fullmatch(rf"{_LINE_START}{_HEADING}[ \t]*(?P<value>\d[^\s*]*)[\s*]*", line, _FLAGS) for line in lines
+    ]
+    if not all(matches) or [_name(match["heading"]) for match in matches] != list(_NAMES):
+        return None
+    return {_name(match["heading"]): match["value"].rstrip(".,;") for match in matches}
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that gives a key twice: which one counts would be a guess."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise UnreadableReplyError("the reply gives a key twice")
+def _last_answer(text: str, quotations: Quotations) -> dict[str, Any]:
+    """Return the last complete answer of a reply that is not quoted from the prediction."""
+    objects, rest = _find_objects(text, quotations)
+    items = _find_headings(rest)
+    last_of = {name: item for item in items for name in item.scores}
+    # A quotation may end before a score; the judge's own heading without one comes last.
+    items = [
+        item
+        for item in items
+        if not quotations.are_claimed(_values(item))
+        or all(score is not None or last_of[name] is item for name, score in item.scores.items())
+    ]
+    own = [answer for answer in (*objects, *items) if not quotations.are_claimed(_values(answer))]
+    named = {name: {_value(answer.scores[name]) for answer in own if name in answer.scores} for name in _NAMES}
+    # Of scores under one name, those that the prediction does not give itself are the judge's.
+    items = [
+        item
+        for item in items
+        if not any(named[name] for name in item.scores) or not quotations.are_claimed(_values(item))
+    ]
+    answers = sorted([*objects, *_join(items, quotations)], key=lambda answer: answer.end)
+    complete = [answer for answer in answers if _is_complete(answer)]
+    if not complete:
+        if not answers:
+            raise UnreadableReplyError("the reply holds neither a JSON object with scores nor the published text form")
+        return answers[-1].scores
+    kept = [answer for answer in complete if not quotations.are_claimed(_values(answer))]
+    if not kept:
+        kept = [answer for answer in complete if not quotations.has_piece(text, answer.start, answer.end)]
+    if not kept:
+        raise UnreadableReplyError("the only scores of the reply are quoted from the prediction")
+    last = kept[-1]
+    decided = {name: values for name, values in named.items() if len(values) == 1}
+    doubtful = [answer for answer in own if answer.start >= last.end]
+    if last not in objects:  # the headings of an answer may have been torn apart by quotations between them
+        pieces = [answer for answer in answers if not _is_complete(answer)]
+        doubtful += [answer for answer in pieces if not quotations.has_piece(text, answer.start, answer.end)]
+    if any(_value(last.scores[name]) not in values for name, values in decided.items()) or any(
+        _value(last.scores[name]) != _value(score)
+        for answer in doubtful
+        for name, score in answer.scores.items()
+        if score is not None
+    ):
+        raise UnreadableReplyError("the reply gives scores several times, and which of them count can't be told")
+    return last.scores
+
+
+def _is_complete(answer: _Answer) -> bool:
+    return len(answer.scores) == len(_NAMES) and None not in answer.scores.values()
+
+
+def _find_objects(text: str, quotations: Quotations) -> tuple[list[_Answer], str]:
+    """Return the JSON objects of a reply that hold scores, and the reply with blanks in place of all objects.
+
+    Scores in the remains of a broken object may be quoted ones, so such a reply is refused as a whole, unless the
+    remains themselves are quoted from the prediction.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=_keep_unique)
+    objects, pieces, position, start, num_fragments = [], [], 0, 0, 0
+    while opening := _OBJECT_START.search(text, start):
+        try:
+            content, start = decoder.raw_decode(text, opening.start())
+        except (ValueError, RecursionError) as error:
+            num_fragments += 1
+            least = opening.end() - opening.start()
+            if num_fragments > _MAX_FRAGMENTS or not quotations.has_fragment(text, opening.start(), least):
+                raise UnreadableReplyError(f"the reply holds no valid JSON ({str(error)[:100]})") from None
+            start = opening.end()
+            continue
+        pieces += [text[position : opening.start()], " " * (start - opening.start())]
+        position = start
+        if scores := _dimensions_of(content):
+            objects.append(_Answer(opening.start(), start, scores))
+    return objects, "".join([*pieces, text[position:]])
+
+
+def _find_headings(text: str) -> list[_Answer]:
+    """Find "1. Subject Correspondence: 4" and its common variants, each as an answer of one score.
+
+    A heading opens its line; all four may also share one line, in their order.
+    """
+    items = []
+    for match in _HEADING_LINE.finditer(text):
+        end_of_line = text.find("\n", match.end())
+        shared = _HEADING_WITHIN_LINE.finditer(text, match.end(), len(text) if end_of_line < 0 else end_of_line)
+        matches = [match, *shared] if _name(match["heading"]) == _NAMES[0] else [match]
+        if [_name(one["heading"]) for one in matches] != list(_NAMES):
+            matches = [match]
+        for one in matches:
+            value = None if one["value"] is None else one["value"].rstrip(".,;:!?\"'`“”’)]}")
+            items.append(_Answer(one.start(), one.end(), {_name(one["heading"]): value or None}))
+    return items
+
+
+def _join(items: Sequence[_Answer], quotations: Quotations) -> list[_Answer]:
+    """Put single scores together to answers, a new one from each first dimension with another score on.
+
+    Beside a prediction that imitates scores only answers in the published order are joined, so that pieces of a
+    quotation do not fill gaps.
+    """
+    runs: list[list[_Answer]] = []
+    scores: dict[str, Any] = {}
+    for item in items:
+        ((name, value),) = item.scores.items()
+        if len(scores) < len(_NAMES) and name in scores and _value(scores[name]) == _value(value):
+            continue
+        is_next = name not in scores and (not quotations.claims or _NAMES.index(name) == len(scores))
+        if quotations.claims and name != _NAMES[0] and not is_next and quotations.are_claimed(_values(item)):
+            continue
+        if not is_next:
+            scores = {}
+        if not scores:
+            runs.append([])
+        scores[name] = value
+        runs[-1].append(item)
+    return [
+        _Answer(run[0].start, run[-1].end, {name: value for item in run for name, value in item.scores.items()})
+        for run in runs
+    ]
+
+
+def _keep_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Mark keys that an object gives twice: which of them counts would be a guess."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        content[key] = _GIVEN_TWICE if key in content else value
     return content
 
 
-def _read_object(content: Mapping[str, Any]) -> dict[str, int]:
+def _dimensions_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """Take scores by their short or full names, whatever the case and the signs between the words."""
-    scores: dict[str, int] = {}
+    scores: dict[str, Any] = {}
     for key, value in content.items():
-        name = _dimension(key)
+        name = _name(str(key))
         if name is None:
             continue
-        if name in scores:
-            raise UnreadableReplyError(f"the reply gives {name} twice")
         if isinstance(value, Mapping) and "score" in value:  # {"score": 4, "explanation": "..."}
             value = value["score"]
-        scores[name] = _whole_score(value, name)
-    return _complete(scores)
+        scores[name] = _GIVEN_TWICE if name in scores else value
+    return scores
 
 
-def _dimension(key: Any) -> str | None:
-    """Return the short name that a key stands for."""
-    names = {_letters(alias): name for name, full in DIMENSIONS.items() for alias in (name, full)}
-    return names.get(_letters(str(key)))
+def _name(text: str) -> str | None:
+    """Return the short name that a key or heading stands for."""
+    return _NAME_OF.get(re.sub("[^a-z]", "", text.lower()))
 
 
-def _letters(text: str) -> str:
-    return re.sub(r"[^a-z]", "", text.lower())
+def _values(answer: _Answer) -> dict[str, Any]:
+    return {name: _value(score) for name, score in answer.scores.items()}
 
 
-def _heading(name: str) -> str:
-    """Return the pattern of a published heading, from its first word to the colon."""
-    return rf"{DIMENSIONS[name]}(?:\s*\({name}\))?[ \t*]*:"
+def _value(score: Any) -> Any:
+    """Return a score as a whole number where it is one, so that equal scores are equal, else as text."""
+    if isinstance(score, str):
+        digits = re.fullmatch(rf"\s*(\d+(?:\.0+)?)\s*(?:/\s*{MAX_SCORE}\s*)?", score)
+        score = float(digits.group(1)) if digits else score
+    if isinstance(score, bool) or not isinstance(score, numbers.Real) or score not in range(MAX_SCORE + 1):
+        return repr(score)
+    return int(score)
 
 
-def _read_text(text: str) -> dict[str, int]:
-    """Read "1. Subject Correspondence: 4" and its common variants; a dimension given twice must agree with itself."""
-    flags = re.MULTILINE | re.IGNORECASE
-    # The number may stand alone on a line below; "2." of the next heading is no number.
-    value = r"[ \t*]*(?:\n\s*(?=[\d.]+[ \t]*$))?([^\s*]+(?:[ \t]*/[ \t]*\d+)?)"
-    # All four may share one line, which then opens with the first heading.
-    shared = "\n".join(re.findall(rf"{_LINE_START}{_heading('SC')}.*", text, flags=flags))
-    scores = {}
-    for name in DIMENSIONS:
-        given = re.findall(rf"{_LINE_START}{_heading(name)}{value}", text, flags=flags)
-        given = given or re.findall(rf"\b\d[.)][\s*]*{_heading(name)}{value}", shared, flags=flags)
-        found = {_whole_score(word.rstrip(".,;"), name) for word in given}
-        if len(found) > 1:
-            raise UnreadableReplyError(f"the reply gives {name} several times with different scores")
-        if found:
-            scores[name] = found.pop()
-    if not scores:
+def _checked(scores: Mapping[str, Any]) -> dict[str, int]:
+    """Return four whole numbers from 0 to 5, or say what is wrong with them."""
+    for name, score in scores.items():
+        if score is _GIVEN_TWICE:
+            raise UnreadableReplyError(f"the reply gives {name} twice")
+        if score is not None and not isinstance(value := _value(score), int):
+            raise UnreadableReplyError(f"{name} is {value[:60]}, which is no whole number from 0 to {MAX_SCORE}")
+    missing = [name for name in DIMENSIONS if scores.get(name) is None]
+    if len(missing) == len(DIMENSIONS):
         raise UnreadableReplyError("the reply holds neither a JSON object with scores nor the published text form")
-    return _complete(scores)
-
-
-def _whole_score(value: Any, name: str) -> int:
-    """Return a whole number from 0 to 5, given as number or digits, also as "4/5"."""
-    if isinstance(value, str):
-        digits = re.fullmatch(rf"\s*(\d+(?:\.0+)?)\s*(?:/\s*{MAX_SCORE}\s*)?", value)
-        value = float(digits.group(1)) if digits else value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in range(MAX_SCORE + 1):
-        raise UnreadableReplyError(f"{name} is {value!r}, which is no whole number from 0 to {MAX_SCORE}")
-    return int(value)
-
-
-def _complete(scores: dict[str, int]) -> dict[str, int]:
-    missing = [name for name in DIMENSIONS if name not in scores]
     if missing:
         raise UnreadableReplyError(f"the reply gives no {', '.join(missing)}")
-    return {name: scores[name] for name in DIMENSIONS}
+    return {name: _value(scores[name]) for name in DIMENSIONS}
 
 
 def published_scores(reply: str | None) -> dict[str, float] | None:
@@ -207,8 +319,10 @@ def published_scores(reply: str | None) -> dict[str, float] | None:
     """
     if reply is None:
         return None
+    # The same matches as of "\d+\.\s+([^:\d]+?):\s+([\d.]+)", but no text takes long.
+    found = re.findall(r"(?<!\d)\d+\.(\s[^:\d]+):\s+([\d.]+)", reply)
     try:
-        return {name: float(number) for name, number in re.findall(r"\d+\.\s+([^:\d]+?):\s+([\d.]+)", reply)}
+        return {name.lstrip() or name[-1]: float(number) for name, number in found}
     except ValueError:
         return None
 

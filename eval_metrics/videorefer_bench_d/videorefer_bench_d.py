@@ -10,13 +10,14 @@ import datasets
 import evaluate
 
 from .judge_cache import ReplyCache
-from .judge_client import EndpointJudge, Reply
+from .judge_client import ENDPOINT_OPTIONS, EndpointJudge, Reply
 from .judge_prompt import DIMENSIONS, VERSION, judge_messages
-from .judge_reply import UnreadableReplyError, published_scores, published_summary, read_reply
+from .judge_quotes import Quotations
+from .judge_reply import UnreadableReplyError, is_readable, published_scores, published_summary, read_reply
 
 
 # All siblings are named here: the library copies only files that this one imports.
-__all__ = ["VideoReferBenchD", "judge_messages", "published_scores", "published_summary", "read_reply"]
+__all__ = ["Quotations", "VideoReferBenchD", "judge_messages", "published_scores", "published_summary", "read_reply"]
 
 logger = logging.getLogger(__name__)
 
@@ -94,14 +95,19 @@ def _check_callable(judge: Any) -> None:
         ) from None
 
 
-def _call(judge: Judge, messages: list[dict[str, str]]) -> Any:
-    """Ask a callable once."""
-    content = judge(messages)
+def _call(judge: Judge, messages: list[dict[str, str]], name: str | None) -> Reply:
+    """Ask a callable once. Where it raises an error its sample has no reply; stopping by hand still ends the run."""
+    try:
+        content = judge(messages)
+    except Exception as error:  # noqa: BLE001 - a judge is code of the caller and may raise anything
+        logger.debug("The judge raised an error.", exc_info=True)
+        reason = f"the judge raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Reply(error=reason, num_requests=1, model=name)
     if inspect.isawaitable(content):
         if inspect.iscoroutine(content):
             content.close()  # else Python warns that nobody awaited it
         raise TypeError(f"`judge` returned {type(content).__name__}. Pass a synchronous callable.")
-    return content
+    return Reply(content, num_requests=1, model=name)
 
 
 def _ask_callable(judge: Judge, pairs: Sequence[tuple[str, str]], name: str | None, cache: ReplyCache) -> list[Reply]:
@@ -112,16 +118,18 @@ def _ask_callable(judge: Judge, pairs: Sequence[tuple[str, str]], name: str | No
             logger.warning(
                 "Replies of this `judge` are not kept: name it with `model`, so that they can be told apart."
             )
-        return [Reply(_call(judge, judge_messages(*pair)), num_requests=1) for pair in pairs]
+        return [_call(judge, judge_messages(*pair), None) for pair in pairs]
     replies = []
     for pair in pairs:
         request = {"version": VERSION, "model": name, "judge": "callable", "messages": judge_messages(*pair)}
         entry = cache.get(request)
-        if entry is None:
-            reply = Reply(_call(judge, request["messages"]), num_requests=1, model=name)
-            cache.put(request, {"content": reply.content})
-        else:
+        if entry is not None and is_readable(entry["content"], pair[0]):
             reply = Reply(entry["content"], is_cached=True, model=name)
+        else:
+            reply = _call(judge, request["messages"], name)
+            # A reply without scores is asked for again on the next run.
+            if reply.error is None and is_readable(reply.content, pair[0]):
+                cache.put(request, {"content": reply.content})
         replies.append(reply)
     return replies
 
@@ -158,7 +166,7 @@ def _read(reply: Reply, prediction: str) -> dict[str, Any]:
     if error is None:
         try:
             scores = read_reply(reply.content, prediction)
-        except UnreadableReplyError as unreadable:
+        except (UnreadableReplyError, TypeError) as unreadable:
             error = str(unreadable)
     return {"scores": scores, "reply": reply.content, "error": error}
 
@@ -232,6 +240,10 @@ class VideoReferBenchD(evaluate.Metric):
             (prediction or "", reference or "") for prediction, reference in zip(predictions, references, strict=True)
         ]
         cache = ReplyCache(cache_dir)
+        if unknown := sorted(set(endpoint_options) - set(ENDPOINT_OPTIONS)):
+            raise TypeError(
+                f"`{unknown[0]}` is no option of this metric. An endpoint takes {', '.join(ENDPOINT_OPTIONS)}."
+            )
         if judge is not None:
             if base_url is not None or endpoint_options:
                 given = ", ".join(["base_url"] * (base_url is not None) + list(endpoint_options))
@@ -250,7 +262,14 @@ class VideoReferBenchD(evaluate.Metric):
         for entry in result["unscored"][:5]:
             logger.warning("Sample %(index)d has no score: %(reason)s. Reply: %(reply)r", entry)
         if result["num_unscored"]:
-            logger.warning("%d of %d samples have no score and count 0.", result["num_unscored"], len(samples))
+            logger.warning(
+                "%d of %d samples have no score: each counts 0 in SC, AD, TD, HD and `average`, and is left out of "
+                "`average_scored`.",
+                result["num_unscored"],
+                len(samples),
+            )
+        if samples and result["num_unscored"] == len(samples):
+            logger.error("The judge scored no sample at all: averages of 0 tell nothing about the descriptions.")
         return result | {"per_sample": samples} if return_per_sample else result
 
     def _announce(

@@ -61,6 +61,13 @@ QUESTION_TYPES = (
 )
 _IN_BRACKETS = re.compile(r"\(([A-Z])\)")
 _BEFORE_BRACKET = re.compile(r"([A-Z])\)")
+# Words that a bare capital may follow to stand for an option: "Vitamin C" and "plan B" name none.
+_LEAD_INS = frozenset(
+    "am and answer answers are as be believe best between both certainly chose choice choices choose choosing clearly "
+    "correct definitely either for guess hence is it's its just letter letters likely maybe neither nor not only option "
+    "options or perhaps pick picked picking possibly probably right say select selected selecting selection simply so "
+    "than then therefore think thus was with".split()
+)
 
 
 def read_published_reference(reference: str) -> str:
@@ -93,8 +100,10 @@ def find_letters(text: str, letters: str = LETTERS) -> set[str]:
     """Find the options that a text names, reading no other text than letters that stand for an option.
 
     A letter counts when it is the whole text, stands in or before a bracket ("(b)", "B) yes"), opens the text as a
-    label ("b. yes", "B: yes"), follows a word such as "answer" or "option", or stands alone as a capital. "A" before
-    a further word is taken as the article ("A man is walking"), except before "is", "and", "or" and the like.
+    label ("b. yes", "B: yes"), follows a word such as "answer" or "option", or stands alone as a capital: at the start,
+    after a sign, or after a word that leads to an answer ("I think B", not "Vitamin C"). "A" before a further word is
+    taken as the article ("A man is walking"), except before "is", "and", "or" and the like. Capitals in one bracket or
+    alone in the text name each of them ("(AB)", "BC").
 
     Args:
         text (`str`): An answer; Markdown marks around letters are ignored.
@@ -113,11 +122,28 @@ def find_letters(text: str, letters: str = LETTERS) -> set[str]:
         rf"[\(\[\{{]\s*([{options}])\s*[\)\]\}}]",
         rf"{start}([{options}])\s?\)",
         rf"^([{options}])[.:](?=\s|$)",
-        rf"(?i:\b(?:answer|option|choice)\b(?:\s+is)?)\s*:?\s*((?![Aa])[{options}]|[Aa]{not_article}){end}",
-        rf"{start}((?!A)[{re.escape(letters.upper())}]|A{not_article}){end}",
+        rf"(?i:\b(?:answer|option|choice)\b(?:\s+is)?)\s*(?::\s*)?((?![Aa])[{options}]|[Aa]{not_article}){end}",
     )
     found = {letter for pattern in patterns for letter in re.findall(pattern, text)}
+    capitals = re.escape(letters.upper())
+    bare = re.finditer(rf"{start}((?!A)[{capitals}]|A{not_article}){end}", text)
+    found |= {match.group(1) for match in bare if _leads_to_letter(text[max(0, match.start() - 40) : match.start()])}
+    several = rf"[\(\[\{{]\s*([{capitals}]{{2,8}}|[{options}](?:\s?[,/&+;]\s?[{options}]){{1,7}})\s*[\)\]\}}]"
+    for group in [*re.findall(several, text), *re.findall(rf"^[{capitals}]{{2,8}}(?=[.!]?$)", text)]:
+        named = re.findall("[A-Za-z]", group)
+        if len(set(named)) == len(named):
+            found |= set(named)
     return {letter.upper() for letter in found} & set(letters.upper())
+
+
+def _leads_to_letter(before: str) -> bool:
+    """Whether a bare capital after this text stands for an option: after a sign, a lead-in or another letter."""
+    word = re.search(r"([A-Za-z0-9'’]+)[ \t]*$", before)
+    return (
+        word is None
+        or word.group(1).lower().replace("’", "'") in _LEAD_INS
+        or re.fullmatch("[A-Z]", word.group(1)) is not None
+    )
 
 
 def read_strict(prediction: str, letters: str = LETTERS) -> tuple[str | None, bool]:

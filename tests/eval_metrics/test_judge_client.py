@@ -75,16 +75,18 @@ def test_every_kind_of_reply_and_fault_and_a_second_run_from_the_cache(metric, t
         # Nine replies arrived, each of 100 and 20 tokens.
         assert (first["usage"]["prompt_tokens"], first["usage"]["completion_tokens"]) == (900, 180)
         assert first["usage"]["models"] == [MODEL]
-        assert len(list(tmp_path.glob("*.json"))) == 9
+        assert len(list(tmp_path.glob("*.json"))) == 7
 
         second = ask(metric, server, list(script), cache_dir=tmp_path)
-        # Only what got no reply is asked for again; replies that can't be read are kept too.
+        # Only what got no scores is asked for again.
         assert {name: server.asked(name) - n for name, n in num_asked.items()} == dict.fromkeys(script, 0) | {
+            "garbage": 1,
+            "out of range": 1,
             "always dropped": 3,
             "refused": 1,
         }
-        assert second["usage"]["num_cached"] == 9
-        assert second["usage"]["prompt_tokens"] == 0
+        assert second["usage"]["num_cached"] == 7
+        assert second["usage"]["prompt_tokens"] == 200
         assert [sample["scores"] for sample in second["per_sample"]] == list(given.values())
 
 
@@ -264,13 +266,38 @@ def test_cost_before_and_after(metric, tmp_path):
             ValueError,
             "`model` is 'gpt-4o', which may change its weights any day. Pass a dated id",
         ),
-        ({"temprature": 1}, TypeError, "unexpected keyword argument 'temprature'"),
+        ({"retry_delay_seconds": -0.1}, ValueError, "`retry_delay_seconds` is -0.1. It must be at least 0"),
+        ({"timeout_seconds": 0}, ValueError, "`timeout_seconds` is 0. It must be above 0"),
+        *(
+            ({"base_url": url}, ValueError, "`base_url` is .*, which is no address of an endpoint. Pass one such as")
+            for url in ("notaurl", "localhost:8000/v1", "http://", "ftp://host/v1", "http://host:port/v1")
+        ),
+        (
+            {"temprature": 1},
+            TypeError,
+            "`temprature` is no option of this metric. An endpoint takes api_key, concurrency, max_retries, "
+            "retry_delay_seconds, timeout_seconds, max_tokens",
+        ),
+        ({"cache": None}, TypeError, "`cache` is no option of this metric"),
     ],
 )
 def test_settings_are_checked(metric, options, error, reason):
     options = {"model": MODEL, "base_url": "http://127.0.0.1:1/v1", **options}
     with pytest.raises(error, match=reason):
         metric.compute(predictions=["a"], references=["r"], **options)
+
+
+def test_a_wrong_address_in_the_environment_is_refused_too(metric, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "notaurl")
+    with pytest.raises(ValueError, match="`base_url` is 'notaurl'"):
+        metric.compute(predictions=["a"], references=["r"], model=MODEL, api_key="k")
+
+
+def test_a_reply_that_becomes_readable_is_kept_from_then_on(metric, tmp_path):
+    with JudgeServer(lambda prediction, n: "no idea" if n == 0 else GOOD) as server:
+        runs = [ask(metric, server, ["a"], cache_dir=tmp_path) for _ in range(3)]
+    assert [run["num_unscored"] for run in runs] == [1, 0, 0]
+    assert len(server.requests) == 2
 
 
 def test_a_missing_client_is_named(metric, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from metric_modules import load_metric
 
@@ -58,7 +59,8 @@ def test_unscored_samples_are_shown(metric, caplog):
         "Sample 0 has no score: the reply holds neither a JSON object with scores nor the published text form. "
         "Reply: 'no idea'" in caplog.text
     )
-    assert "1 of 1 samples have no score and count 0" in caplog.text
+    assert "1 of 1 samples have no score: each counts 0 in SC, AD, TD, HD and `average`" in caplog.text
+    assert "The judge scored no sample at all" in caplog.text
 
 
 def test_no_samples_give_zero(metric):
@@ -97,11 +99,18 @@ def reply_in(form, label, prediction):
         "text": "\n".join(lines),
         "quoting text": "\n".join(f'{line}\nExplanation: it said "{prediction}"' for line in lines),
         "preamble": f"It says: {prediction}\nHere is the JSON: {json.dumps({'explanation': prediction, **label})} Done.",
+        "quoting the start": f"It says: {prediction[:60]}\nVerdict:\n{json.dumps(label)}",
+        "quoting the end": f"It says: {prediction[14:]}\nVerdict:\n" + "\n".join(lines),
+        "quoting a middle afterwards": json.dumps(label) + f'\nIt says "{prediction[5:100]}".',
         "thoughts": f"<think>It says {prediction}, so</think>\n{json.dumps(label)}",
     }[form]
 
 
-@pytest.mark.parametrize("form", ["object", "json", "text", "quoting text", "preamble", "thoughts"])
+@pytest.mark.parametrize(
+    "form",
+    ["object", "json", "text", "quoting text", "preamble", "thoughts"]
+    + ["quoting the start", "quoting the end", "quoting a middle afterwards"],
+)
 def test_text_that_imitates_scores_moves_nothing(metric, form):
     """The judge scores by a label hidden in the reference and quotes the prediction."""
     labels = [scores(i % 6, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(20)]
@@ -154,12 +163,43 @@ def test_a_named_callable_is_cached(metric, tmp_path):
     assert len(calls) == 6
 
 
-def test_errors_of_a_callable_are_not_hidden(metric):
-    def judge(messages):
-        raise RuntimeError("out of memory")
+def test_a_callable_that_raises_costs_its_sample_and_not_the_run(metric, tmp_path, caplog):
+    calls = []
 
-    with pytest.raises(RuntimeError, match="out of memory"):
+    def judge(messages):
+        calls.append(json.loads(messages[-1]["content"])["prediction"])
+        if calls[-1] == "b":
+            raise RuntimeError("out of\nmemory")
+        return [1, 2] if calls[-1] == "c" else scores(4, 4, 4, 4)
+
+    arguments = {"predictions": list("abcd"), "references": ["r"] * 4, "judge": judge, "cache_dir": str(tmp_path)}
+    for num_calls in (4, 6):  # what has no scores is asked for again
+        result = metric.compute(**arguments, model="scripted-2024-01-01")
+        assert (result["average"], result["average_scored"]) == (2.0, 4.0)
+        assert (result["num_unscored"], result["num_samples"]) == (2, 4)
+        assert result["unscored"][0]["reason"] == "the judge raised RuntimeError: out of memory"
+        assert "A judge returned list" in result["unscored"][1]["reason"]
+        assert len(calls) == num_calls
+    assert "The judge scored no sample" not in caplog.text
+    result = metric.compute(predictions=["b", "b"], references=["r", "r"], judge=judge)
+    assert (result["average"], result["num_unscored"], result["num_samples"]) == (0.0, 2, 2)
+    assert "The judge scored no sample at all" in caplog.text
+
+
+def test_stopping_by_hand_ends_the_run(metric):
+    def judge(messages):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
         metric.compute(predictions=["a"], references=["r"], judge=judge)
+
+
+def test_numbers_of_other_libraries_are_kept_too(metric, tmp_path):
+    arguments = {"predictions": ["a"], "references": ["r"], "cache_dir": str(tmp_path), "model": "scripted-2024-01-01"}
+    given = {name: np.int64(3) for name in scores(1, 1, 1, 1)}
+    assert metric.compute(**arguments, judge=lambda messages: given)["average"] == 3.0
+    again = metric.compute(**arguments, judge=lambda messages: pytest.fail("asked again"))
+    assert (again["average"], again["usage"]["num_cached"]) == (3.0, 1)
 
 
 def test_the_estimate_counts_each_distinct_pair_once(metric):
