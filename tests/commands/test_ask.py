@@ -274,6 +274,8 @@ def test_question_that_does_not_fit_the_regions_is_refused(question, regions, me
         ([CLIP, "What?", "--save", "no/such/p.png"], "`--save no/such/p.png`: the folder does not exist"),
         ([CLIP, "What?", "--region-frames", "many"], "'many' is neither a number nor `all`"),
         ([CLIP, "What?", "--device", "warp"], "`--device warp`: torch cannot use it"),
+        (["nowhere.mp4", "What?", "--device", "warp"], "`--device warp`: torch cannot use it"),
+        (["--input", "nowhere.jsonl", "--device", "warp"], "`--device warp`: torch cannot use it"),
         ([CLIP, "What?", "--frames", "1"], "`--frames` must be a whole number of at least 2"),
         ([CLIP, "What?", "--start", "99"], "`--start` 99"),
         ([CLIP, "What is <region>?", "--box", "1,2,30,40@99"], "`--box 1,2,30,40@99`, frame 99: "),

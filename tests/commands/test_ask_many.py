@@ -1,6 +1,7 @@
 """`videorefer ask --input`: answers of the miniature, bad rows, and runs that were stopped."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers.utils import logging
 from transformers_videorefer.cli import main
 from transformers_videorefer.commands.ask_many import RequestFile
 from transformers_videorefer.data.synthetic import conversation_rows, make_clip, write_clip
+from transformers_videorefer.evaluation.journal import only_writer
 
 
 # The card: right in 98 to 100 % of open questions; these clips are from its training set.
@@ -135,6 +137,18 @@ def test_outputs_of_other_requests_or_settings_are_refused(
     output.unlink()
     ask(capsys, requests, output, clips, "--frames", 4)
     assert len(read_json_lines(output)) == 3
+
+
+def test_an_output_in_use_is_refused(tmp_path: Path, clips: Path, capsys: pytest.CaptureFixture) -> None:
+    requests, output = write_requests(tmp_path, open_rows()[:1]), tmp_path / "answers.jsonl"
+    common = ["--input", requests, "--output", output, "--videos", clips, "--model", "tiny", "--num-workers", 0]
+    with only_writer(tmp_path / "answers.jsonl.lock", output):
+        assert f"{output} is in use by process {os.getpid()} on " in fail(capsys, *common)
+        assert not output.exists()
+    ask(capsys, requests, output, clips)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "answers.jsonl", "answers.jsonl.run.json", "requests.jsonl",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from transformers_videorefer.cli import main
 from transformers_videorefer.commands import eval_bench
+from transformers_videorefer.evaluation.benchmarking import sole_run
 
 
 pytest.importorskip("evaluate")
@@ -154,13 +155,17 @@ def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture) ->
         (["bench-q", "--model", "m", "--output", "o"], "--data is missing"),
         (["bench-q", "--model", "m", "--output", "o", "--data", "d"], "--videos is missing"),
         (["bench-q", "--model", "m", "--output", "o", "--data", "d", "--videos", "none"], "no such folder"),
+        (
+            ["bench-q", "--model", "m", "--output", "o", "--data", "d", "--videos", ".", "--open-questions"],
+            "no effect",
+        ),
         (["synthetic", "--model", "m", "--output", "o", "--data", "d"], "synthetic makes its own data"),
         (["synthetic", "--model", "m", "--output", "o", "--batch-size", "0"], "`--batch-size 0`: pass at least 1"),
         (["synthetic", "--model", "m", "--output", "o", "--judge-base-url", "u"], "without --judge-model"),
         (["synthetic", "--model", "m", "--output", "o", "--no-judge", "--judge-model", "j"], "exclude each other"),
         (["synthetic", "--model", "m", "--output", "o", "--num-frames", "0"], "`num_frames` is 0"),
         (["synthetic", "--model", "m", "--output", "o", "--num-region-frames", "x"], "neither a number nor `all`"),
-        (["synthetic", "--model", "m", "--output", "o", "--num-clips", "0"], "`num_clips` is 0"),
+        (["synthetic", "--model", "m", "--output", "o", "--num-clips", "0"], "`--num-clips 0`: pass at least 1"),
         (["compare", "a", "b"], "has no results.json"),
         (["score", "a"], "holds no run"),
         (["bench-x"], "invalid choice"),
@@ -174,6 +179,26 @@ def test_wrong_flags_are_explained(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_device_that_is_not_there_is_found_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = ["--model", "no/such/folder", "--videos", tmp_path, "--data", "none.json", "--output", tmp_path / "run"]
+    assert "`--device warp`: torch cannot use it" in fail(capsys, "bench-q", *flags, "--device", "warp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags = ["--model", "no/such/folder", "--videos", tmp_path, "--data", "none.json", "--output", tmp_path / "run"]
+    with sole_run(tmp_path / "run"):
+        error = fail(capsys, "bench-q", *flags)
+        (tmp_path / "run" / "run.json").write_text('{"bench": "bench-q"}')
+        (tmp_path / "run" / "predictions.jsonl").write_text("")
+        scoring_error = fail(capsys, "score", tmp_path / "run")
+    assert f"{tmp_path}/run is in use by process {os.getpid()} on " in error
+    assert f"{tmp_path}/run is in use by process {os.getpid()} on " in scoring_error
+    assert "none.json" in fail(capsys, "bench-q", *flags)
+
+
 def test_the_synthetic_bench_needs_nothing_but_a_model(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     output = tmp_path / "run"
     flags = ["--model", "tiny", "--num-clips", 1, "--num-workers", 0, "--max-new-tokens", 8, "--output", output]
@@ -185,6 +210,16 @@ def test_the_synthetic_bench_needs_nothing_but_a_model(tmp_path: Path, capsys: p
     assert sorted(path.name for path in output.iterdir()) == [
         "clips", "predictions.jsonl", "results.json", "results.md", "results.png", "run.json", "scores.jsonl",
     ]  # fmt: skip
+
+
+def test_the_miniature_answers_open_questions_as_its_card_says(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The card: 94.6 to 100 % of the open questions of each kind are answered word for word."""
+    flags = ["--model", "tiny", "--num-clips", 2, "--open-questions", "--num-workers", 0, "--max-new-tokens", 24]
+    table = evaluate(capsys, "synthetic", *flags, "--output", tmp_path / "run")
+    entry = json.loads((tmp_path / "run" / "results.json").read_text())["scores"]["exact_open"]
+    assert entry["num_samples"] > 20
+    assert entry["value"] > 0.9
+    assert f"open questions, exact (n={entry['num_samples']})" in table
 
 
 def test_people_in_tubes_are_captioned(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

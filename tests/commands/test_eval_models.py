@@ -2,9 +2,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from tiny import tiny_model, tiny_processor
 
-from transformers_videorefer.commands.eval_models import fit_settings, make_answerer
+from transformers_videorefer.commands import eval_models
+from transformers_videorefer.commands.eval_models import fit_settings, load_checkpoint, make_answerer
 from transformers_videorefer.evaluation import VideoReferAnswerer
 from transformers_videorefer.evaluation.controls import NoRegion, TextOnly
 from transformers_videorefer.evaluation.outlines import OutlineAnswerer
@@ -45,6 +47,27 @@ def test_flags_for_other_models_count() -> None:
     assert (fitted.num_frames, fitted.repetition_penalty) == (4, 1.1)
     with pytest.raises(ValueError, match="--num-region-tokens: this has no effect on outlines"):
         fit_settings(make_settings(num_region_tokens=2), ("num_region_tokens",), other_model(), other_processor())
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "used"),
+    [
+        ("auto", "cuda:1", "cuda:1"),
+        ("cuda", "cuda:1", "cuda:1"),
+        ("cuda:0", "cuda:1", "cuda:0"),
+        ("cpu", "cpu", "cpu"),
+    ],
+)
+def test_each_process_has_a_device_of_its_own(
+    asked: str, own: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = []
+    monkeypatch.setattr(
+        eval_models, "load_model", lambda source, device, dtype, **loading: devices.append(device) or tiny_model()
+    )
+    arguments = SimpleNamespace(model="tiny", device=asked, dtype="auto", vision_tower=None, trust_remote_code=False)
+    load_checkpoint(arguments, SimpleNamespace(device=torch.device(own)))
+    assert devices == [used]
 
 
 def test_our_model_can_be_shown_outlines_too_but_not_the_other_way_round() -> None:

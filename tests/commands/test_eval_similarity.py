@@ -82,6 +82,7 @@ def test_a_masklet_with_a_name(tmp_path: Path) -> None:
         ([CLIP, "--box=1,1,9,9@0", "--box=1,1,9,9@77", *MODEL], "`--box 1,1,9,9@0 --box 1,1,9,9@77`, frame 77"),
         ([CLIP, *BOXES], "--model is missing"),
         (["missing.mp4", *BOXES, *MODEL], "There is no video missing.mp4"),
+        (["missing.mp4", *BOXES, *MODEL[:2], "--device", "warp"], "`--device warp`: torch cannot use it"),
     ],
 )
 def test_what_cannot_be_drawn(arguments: list[str], message: str, tmp_path: Path) -> None:

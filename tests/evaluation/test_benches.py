@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from conftest import REFERENCE, load_json
 
+from transformers_videorefer.data.chat import to_chat
 from transformers_videorefer.data.synthetic import bench_d_rows, bench_q_rows, make_clip
 from transformers_videorefer.evaluation.benches import load_bench, make_synthetic_bench
 
@@ -110,6 +111,20 @@ def test_captions_of_tubes(tmp_path: Path) -> None:
     assert bench.describe(1)["reference"] == "He walks."
     with pytest.raises(ValueError, match="`bbox`"):
         bench[1]
+
+
+def test_open_questions_of_the_toy_world_are_conversations_without_answers(tmp_path: Path) -> None:
+    bench = make_synthetic_bench(2, tmp_path, write=False)
+    more = make_synthetic_bench(2, tmp_path, write=False, open_questions=True)
+    assert [more[index] for index in range(len(bench))] == list(bench)
+    assert "open questions too" in more.name
+    lines = [more.describe(index) for index in range(len(bench), len(more))]
+    assert {line["form"] for line in lines} == {"open question"}
+    assert {"basic", "sequential", "relationship", "description"} <= {line["type"] for line in lines}
+    assert all(line["reference"] and line["question"].startswith("<video>") for line in lines)
+    for index in range(len(bench), len(more)):
+        assert [message["role"] for message in more[index]["messages"]] == ["user"]
+        assert to_chat(more[index])[-1]["role"] == "user"
 
 
 def test_sizes_are_asked_for_polygons_only(tmp_path: Path) -> None:

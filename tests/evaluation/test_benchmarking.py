@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -6,7 +7,8 @@ import pytest
 from eval_helpers import ScriptedAnswerer, made_up_bench, read_json_lines
 
 from transformers_videorefer.evaluation import benchmarking
-from transformers_videorefer.evaluation.benchmarking import Ranks, answer_bench, read_run
+from transformers_videorefer.evaluation.benchmarking import Ranks, answer_bench, read_run, sole_run
+from transformers_videorefer.evaluation.journal import only_writer
 
 
 SETTINGS = {"bench": "bench-q", "settings": {"num_frames": 8}}
@@ -21,6 +23,7 @@ class OneOf(Ranks):
     """One process of several, without the others."""
 
     def __init__(self, rank: int, num_processes: int):
+        super().__init__()
         self._state = SimpleNamespace(
             process_index=rank, num_processes=num_processes, device=None, wait_for_everyone=lambda: None
         )
@@ -100,6 +103,44 @@ def test_errors_are_lines_without_the_places_of_this_machine(tmp_path: Path) -> 
     assert again[1]["prediction"] == "(A) q1"
     assert again[2]["error"] == "the record is broken"
     assert again[0]["prediction"] == "(A)"
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with sole_run(folder):
+        with pytest.raises(ValueError, match=rf"run is in use by process {os.getpid()} on "), sole_run(folder):
+            pass
+        run(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["predictions.jsonl", "run.json"]
+    with sole_run(folder):
+        assert sorted(path.name for path in folder.iterdir())[-2:] == ["rank-00000.pid", "run.json"]
+
+
+def test_processes_of_one_run_do_not_exclude_each_other(tmp_path: Path) -> None:
+    with sole_run(tmp_path, OneOf(0, 2)), sole_run(tmp_path, OneOf(1, 2)):
+        assert len(list(tmp_path.glob("*.lock"))) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_outlived_its_run_keeps_others_out(tmp_path: Path) -> None:
+    with only_writer(tmp_path / "rank-00003.lock", tmp_path):
+        with pytest.raises(ValueError, match="is in use by process"), sole_run(tmp_path):
+            pass
+        assert not (tmp_path / "rank-00000.lock").exists()
+    (tmp_path / "rank-00003.lock").touch()  # left by one that was killed
+    with sole_run(tmp_path):
+        assert not (tmp_path / "rank-00003.lock").exists()
+
+
+def test_processes_stop_when_their_launcher_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks, alone = OneOf(0, 2), Ranks()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    answerer = ScriptedAnswerer()
+    with pytest.raises(OSError, match="The launcher of process 0 has ended. What is answered so far is kept"):
+        run(tmp_path / "run", answerer, ranks=ranks)
+    assert answerer.calls == [["q0", "q3"]]
+    assert len(read_json_lines(tmp_path / "run" / "predictions.rank-00000.jsonl")) == 2
+    assert len(run(tmp_path / "run", ranks=alone)) == 6  # a shell that is closed ends nothing
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:

@@ -1,12 +1,20 @@
 import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from transformers_videorefer.evaluation import journal
 from transformers_videorefer.evaluation.journal import (
     LineWriter,
     check_settings,
     drop_unfinished_line,
+    only_writer,
     read_lines,
     to_text,
     write_whole,
@@ -44,6 +52,47 @@ def test_unfinished_lines_of_any_length_are_cut_off(tmp_path: Path, length: int)
     path.write_bytes(b"x" * length)
     drop_unfinished_line(path)
     assert path.read_bytes() == b""
+
+
+HOLD = r"""
+import os, runpy, sys, time
+from pathlib import Path
+only_writer = runpy.run_path(sys.argv[2])["only_writer"]  # the package would import torch
+with only_writer(Path(sys.argv[1]), Path("there")):
+    if os.fork() == 0:  # a loader worker, which outlives its parent for some seconds
+        os.write(1, b"held\n")
+        os.close(1)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked and killed")
+def test_a_killed_process_with_workers_blocks_nobody(tmp_path: Path) -> None:
+    lock = tmp_path / "made" / "run.lock"
+    command = [sys.executable, "-c", HOLD, str(lock), journal.__file__]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as other:
+        try:
+            assert other.stdout.readline() == b"held\n"
+            owner = (
+                f"answers.jsonl is in use by process {other.pid} on {socket.gethostname()}. Wait until it has ended"
+            )
+            with pytest.raises(ValueError, match=re.escape(owner)), only_writer(lock, Path("answers.jsonl")):
+                pass
+            other.kill()
+            other.wait()
+            with only_writer(lock, Path("answers.jsonl")):
+                assert lock.with_suffix(".pid").read_text().startswith(f"process {os.getpid()} ")
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_an_owner_without_a_name_is_another_process(tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    with only_writer(lock, tmp_path):
+        lock.with_suffix(".pid").unlink()
+        with pytest.raises(ValueError, match="is in use by another process"), only_writer(lock, tmp_path):
+            pass
 
 
 def test_missing_files_are_empty(tmp_path: Path) -> None:

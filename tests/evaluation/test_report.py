@@ -14,8 +14,8 @@ RESULTS: dict[str, Any] = {
     "hardware": {"device": "cpu", "num_processes": 2},
     "date": "2026-01-01",
     "scores": {
-        "BLEU@4": {"value": 0.1654, "interval": None, "num_samples": 30},
-        "CIDEr": {"value": 0.686, "interval": [0.61, 0.75], "num_samples": 30},
+        "BLEU@4": {"value": 0.1654, "interval": None, "num_samples": 30, "num_videos": 30},
+        "CIDEr": {"value": 0.686, "interval": [0.61, 0.75], "num_samples": 30, "num_videos": 30},
     },
     "details": {"num_samples": 30, "num_failed": 12, "tokenizer": "ptb"},
     "failures": [{"index": index, "id": f"v{index}", "error": "gone"} for index in range(12)],
@@ -45,7 +45,7 @@ def test_a_document_tells_everything() -> None:
 
 
 def test_judged_runs_name_judge_and_unscored_samples() -> None:
-    scores = {"average": {"value": 3.0, "interval": [2.9, 3.1], "num_samples": 30}}
+    scores = {"average": {"value": 3.0, "interval": [2.9, 3.1], "num_samples": 30, "num_videos": 30}}
     details = {"num_samples": 30, "num_failed": 0, "num_unscored": 2, "average_scored": 3.21, "judge": "j-2024-01-01"}
     text = format_results({**RESULTS, "bench": "bench-d", "scores": scores, "details": details, "failures": []})
     assert "2 descriptions without a readable score (counted as 0)" in text

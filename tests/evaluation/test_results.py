@@ -36,7 +36,7 @@ def scored_run(folder: Path, predictions: list[str | None], **settings: Any) -> 
 def test_all_files_of_a_run(tmp_path: Path) -> None:
     folder = scored_run(tmp_path / "miniature", ["A", "A", "A", None])
     results = json.loads((folder / "results.json").read_text())
-    assert results["scores"]["accuracy"] == {"value": 0.75, "interval": [0.25, 1.0], "num_samples": 4}
+    assert results["scores"]["accuracy"] == {"value": 0.75, "interval": [0.25, 1.0], "num_samples": 4, "num_videos": 4}
     assert results["failures"] == [{"index": 3, "id": "3", "error": "the video is missing"}]
     assert results["hardware"] == HARDWARE
     assert {"torch", "transformers", "python"} <= results["versions"].keys()
@@ -44,7 +44,7 @@ def test_all_files_of_a_run(tmp_path: Path) -> None:
     table = (folder / "results.md").read_text()
     assert "**75.0 [25.0, 100.0]**" in table
     assert "| VideoRefer-7B | single | 75.4 | 68.6 | 71.9 | - | published by others |" in table
-    assert "4 samples; 1 could not be read or answered (counted as wrong)" in table
+    assert "4 samples; 1 could not be read or answered (each counts 0)" in table
     assert "- sample 3 (id 3): the video is missing" in table
     assert read_json_lines(folder / "scores.jsonl")[3]["scores"] == {"accuracy": 0.0, "accuracy_strict": 0.0}
     with Image.open(folder / "results.png") as picture:
@@ -93,6 +93,21 @@ def test_two_runs_compared(tmp_path: Path) -> None:
     assert "| all | 10 | 20.0 | 90.0 | +70.0 [" in text
     assert "| 1 : 8 | 0.0391 |" in text
     assert "Settings that differ: num_frames: A 8, B 16." in text
+    assert "# VideoRefer-Bench-Q: A = a (a), B = b (b)" in text
+
+
+@pytest.mark.parametrize("num_videos", [19, 20])
+def test_few_videos_are_told(tmp_path: Path, num_videos: int) -> None:
+    lines = [question_line(index, "A", video=f"{index % num_videos}.mp4") for index in range(40)]
+    for name in ("a", "b"):
+        write_run(tmp_path / name, lines)
+        write_results(tmp_path / name, score_run("bench-q", lines), hardware=HARDWARE)
+    texts = [
+        (tmp_path / "a" / "results.md").read_text(),
+        format_comparison(compare_runs(tmp_path / "a", tmp_path / "b")),
+    ]
+    assert ["here as few as 19" in text for text in texts] == [num_videos == 19] * 2
+    assert ["too narrow" in text for text in texts] == [num_videos == 19] * 2
 
 
 def test_runs_on_other_samples_are_refused(tmp_path: Path) -> None:

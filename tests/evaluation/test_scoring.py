@@ -95,10 +95,14 @@ def test_the_synthetic_bench_compares_descriptions_letter_by_letter() -> None:
         description_line(1, "A dog."),
         description_line(2, "a dog"),
         description_line(3, None),
+        description_line(4, "red") | {"form": "open question", "type": "basic", "reference": "red"},
+        description_line(5, "Red") | {"form": "open question", "type": "basic", "reference": "red"},
     ]
     scores = score_run("synthetic", lines)
+    assert scores.values["exact_open"]["value"] == 0.5
+    assert scores.samples[4:] == [{"exact_open": 1.0}, {"exact_open": 0.0}]
     assert scores.values["exact_match"]["value"] == pytest.approx(1 / 3)
-    assert scores.values["accuracy"] == {"value": 1.0, "interval": [1.0, 1.0], "num_samples": 1}
+    assert scores.values["accuracy"] == {"value": 1.0, "interval": [1.0, 1.0], "num_samples": 1, "num_videos": 1}
 
 
 def test_captions_by_the_standard_metrics() -> None:

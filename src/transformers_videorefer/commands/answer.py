@@ -197,6 +197,28 @@ def _name_flag(found: re.Match) -> str:
     return f"`{flag} {found[2]}`" if found[2] else f"`{flag}`"
 
 
+def check_device(device: str) -> torch.device | None:
+    """Find out whether torch can use a device, before anything is read for it.
+
+    Args:
+        device (`str`): Device, or "auto".
+
+    Returns:
+        `torch.device`: The device; for "auto" an accelerator of this machine, or None without one.
+
+    Raises:
+        ValueError: If torch cannot use it.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device == "auto":
+        return accelerator
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # torch that was built without a device asserts that it was
+        found = "no accelerator was found" if accelerator is None else f"this machine has {accelerator.type}"
+        raise ValueError(f"`--device {device}`: torch cannot use it; {found}. Leave --device out.") from error
+
+
 def load_model(model_id: str, device: str, dtype: str, **loading: Any) -> PreTrainedModel:
     """Load a model where it runs best.
 
@@ -213,14 +235,7 @@ def load_model(model_id: str, device: str, dtype: str, **loading: Any) -> PreTra
         ValueError: If torch cannot use the device.
         OSError: If the model cannot be read.
     """
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    chosen = accelerator
-    if device != "auto":
-        try:
-            chosen = torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:  # torch that was built without a device asserts that it was
-            found = "no accelerator was found" if accelerator is None else f"this machine has {accelerator.type}"
-            raise ValueError(f"`--device {device}`: torch cannot use it; {found}. Leave --device out.") from error
+    accelerator, chosen = check_device("auto"), check_device(device)
     if dtype == "auto":
         is_accelerator = chosen is not None and accelerator is not None and chosen.type == accelerator.type
         dtype = DTYPE_ON_ACCELERATOR if is_accelerator else DTYPE_ELSEWHERE

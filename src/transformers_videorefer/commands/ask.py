@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question
+from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question, check_device
 from .ask_many import add_many_arguments, answer_requests
 from .bundled import TINY_MODEL, TINY_NOTICE
 from .region_flags import REGION_FORMS, AppendRegion, MarkedRegion, group_flags
@@ -182,6 +182,7 @@ def run_ask(args: argparse.Namespace) -> None:
     """
     if args.input is not None:
         check_model_flag(args)
+        check_device(args.device)
         answer_requests(args)
         return
     if args.video is None or args.question is None:
@@ -254,6 +255,7 @@ def check_model_flag(args: argparse.Namespace) -> None:
 def _check_flags(args: argparse.Namespace) -> None:
     """Find what is wrong with the flags alone."""
     check_model_flag(args)
+    check_device(args.device)
     if args.output is not None:
         raise ValueError("--output has no effect without --input. Drop it, or pass a file of requests.")
     if not args.video.startswith(ADDRESS_PREFIXES) and not Path(args.video).exists():

@@ -12,6 +12,7 @@ from transformers_videorefer.evaluation.journal import (
     LineWriter,
     check_settings,
     drop_unfinished_line,
+    only_writer,
     read_lines,
 )
 from transformers_videorefer.evaluation.runner import default_num_workers, hide_folders, iterate_answers, plan_batches
@@ -123,6 +124,14 @@ def answer_requests(args: argparse.Namespace) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with report_when_slow(f"reading {args.input}"):
         rows = RequestFile(args.input)
+    with only_writer(args.output.with_name(f"{args.output.name}.lock"), args.output):
+        num_answered, num_failed, num_before = _answer_rows(args, rows)
+    earlier = f", {num_before} were there before" if num_before else ""
+    report(f"{args.output}: {num_answered} answered, {num_failed} failed{earlier}.")
+
+
+def _answer_rows(args: argparse.Namespace, rows: RequestFile) -> tuple[int, int, int]:
+    """Answer what is open; return how many rows were answered, failed, and had a line before."""
     model, processor, identity = load_checkpoint(args)
     done = _open_output(args, {"model": identity, "settings": _settings(args)}, rows)
     answerer = VideoReferAnswerer(
@@ -157,8 +166,7 @@ def answer_requests(args: argparse.Namespace) -> None:
                 num_answered += outcome.error is None
                 num_failed += outcome.error is not None
                 bar.update()
-    earlier = f", {len(done)} were there before" if done else ""
-    report(f"{args.output}: {num_answered} answered, {num_failed} failed{earlier}.")
+    return num_answered, num_failed, len(done)
 
 
 def _check_flags(args: argparse.Namespace) -> None:

@@ -1,12 +1,12 @@
 """`videorefer eval`: benchmarks, their scores, and comparisons of runs."""
 
 import argparse
-import sys
 from typing import Any
 
 from transformers_videorefer.evaluation.benches import BENCHES
 
 from . import eval_bench, eval_compare, eval_score, eval_similarity
+from .command_table import CommandTable, add_table
 
 
 _BENCH_HELP = {
@@ -15,9 +15,8 @@ _BENCH_HELP = {
     "hc-stvg": "caption people in tubes of boxes (HC-STVG)",
     "synthetic": "questions and descriptions of a toy world, made on the spot",
 }
-# Name, module and one line of help of each command beside the benchmarks. A module has `DESCRIPTION`,
-# `add_arguments(parser)` and `run(arguments, stream)`, which may return an exit code.
-COMMANDS: dict[str, tuple[Any, str]] = {
+# The commands beside the benchmarks.
+COMMANDS: CommandTable = {
     "score": (eval_score, "score the predictions of a finished run"),
     "compare": (eval_compare, "compare two scored runs on the same samples"),
     "similarity": (eval_similarity, "draw how alike an object's tokens are over time"),
@@ -44,16 +43,5 @@ def add_eval_commands(parser: argparse.ArgumentParser, *, parents: list[argparse
         parser (`argparse.ArgumentParser`): Parser that gets the commands.
         parents (`list[argparse.ArgumentParser]`): Parsers of the flags that all commands share.
     """
-    group = parser.add_subparsers(dest="eval_command", metavar="COMMAND", required=True)
-    table = {bench: (eval_bench, _BENCH_HELP[bench]) for bench in BENCHES} | COMMANDS
-    for name, (module, summary) in table.items():
-        command = group.add_parser(
-            name,
-            parents=parents,
-            allow_abbrev=False,
-            help=summary,
-            description=module.DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-        command.set_defaults(run=lambda arguments, module=module: module.run(arguments, sys.stdout))
+    benches = {bench: (eval_bench, _BENCH_HELP[bench]) for bench in BENCHES}
+    add_table(parser, {**benches, **COMMANDS}, dest="eval_command", parents=parents)

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,7 +14,7 @@ from transformers_videorefer.evaluation.benches import (
     load_bench,
     make_synthetic_bench,
 )
-from transformers_videorefer.evaluation.benchmarking import PREDICTIONS_FILE, Ranks, answer_bench
+from transformers_videorefer.evaluation.benchmarking import PREDICTIONS_FILE, Ranks, answer_bench, sole_run
 from transformers_videorefer.evaluation.provenance import describe_hardware
 from transformers_videorefer.evaluation.report import format_results
 from transformers_videorefer.evaluation.results import RESULTS_FILE, write_results
@@ -22,6 +22,7 @@ from transformers_videorefer.evaluation.runner import default_num_workers
 from transformers_videorefer.evaluation.scoring import Scores, check_metrics, score_run
 from transformers_videorefer.evaluation.settings import PRESETS, BenchSettings, make_settings
 
+from .answer import check_device
 from .bundled import TINY_MODEL
 from .eval_models import add_method_flags, add_model_flags, fit_settings, load_checkpoint, make_answerer
 from .eval_score import HINT, add_scoring_arguments, judge_options
@@ -65,6 +66,9 @@ def _add_data_flags(group: Any) -> None:
     group.add_argument("--split", metavar="NAME", help="its split (default: test, or the only one)")
     group.add_argument("--videos", metavar="DIR", help="folder that paths of videos are relative to")
     group.add_argument("--num-clips", type=int, default=20, metavar="N", help="clips of `synthetic` (default: 20)")
+    group.add_argument(
+        "--open-questions", action="store_true", help="ask `synthetic` without options too, scored by exact match"
+    )
     group.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
 
 
@@ -136,7 +140,7 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
         stream (`TextIO`): Where the table is written.
 
     Raises:
-        ValueError: If flags contradict each other, or the folder holds a run with other settings.
+        ValueError: If flags contradict each other, or the folder holds a run with other settings or one that goes on.
         OSError: If the data, a folder or the model cannot be read.
         ImportError: If a library that the scores need is missing.
     """
@@ -147,8 +151,25 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
     settings = make_settings(arguments.preset, **given)
     judge = _check_flags(arguments)
     ranks = Ranks(cpu=arguments.device == "cpu")
+    check_device(arguments.device)
     if ranks.rank == 0:
         check_metrics(arguments.eval_command, arguments.caption_metrics, arguments.caption_tokenizer)
+    with sole_run(arguments.output, ranks):
+        results = _run_bench(arguments, settings, given, judge, ranks)
+    if results is None:  # the first process goes on
+        return
+    stream.write(format_results(results))
+    report(f"Written to {arguments.output}: {', '.join(sorted(path.name for path in arguments.output.glob('*.*')))}")
+
+
+def _run_bench(
+    arguments: argparse.Namespace,
+    settings: BenchSettings,
+    given: Mapping[str, Any],
+    judge: Mapping[str, Any] | None,
+    ranks: Ranks,
+) -> dict[str, Any] | None:
+    """Answer, score and write; results come from the first process alone."""
     samples, videos = _load_samples(arguments, settings, ranks)
     model, processor, identity = load_checkpoint(arguments, ranks)
     settings = fit_settings(settings, given, model, processor)
@@ -171,8 +192,8 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
         retry_errors=arguments.retry_errors,
         progress=_bar_maker(ranks),
     )
-    if lines is None:  # another process goes on
-        return
+    if lines is None:
+        return None
     # A run that was finished before keeps saying what it was made on.
     hardware = None if is_old and not arguments.retry_errors else describe_hardware(model.device, ranks.num_processes)
     write_results(arguments.output, Scores(details=_counts(lines)), hardware=hardware)
@@ -183,8 +204,7 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
         caption_metrics=arguments.caption_metrics,
         tokenizer=arguments.caption_tokenizer,
     )
-    stream.write(format_results(write_results(arguments.output, scores)))
-    report(f"Written to {arguments.output}: {', '.join(sorted(path.name for path in arguments.output.glob('*.*')))}")
+    return write_results(arguments.output, scores)
 
 
 def _check_flags(arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -197,6 +217,8 @@ def _check_flags(arguments: argparse.Namespace) -> dict[str, Any] | None:
         raise ValueError(
             f"`--data {arguments.data}`: {SYNTHETIC} makes its own data. Drop it, or choose another bench."
         )
+    if arguments.open_questions and not is_synthetic:
+        raise ValueError(f"--open-questions has no effect on {arguments.eval_command}. Drop it.")
     if arguments.videos is not None and not is_synthetic and not Path(arguments.videos).is_dir():
         raise ValueError(f"`--videos {arguments.videos}`: there is no such folder. Check the path.")
     if arguments.output.exists() and not arguments.output.is_dir():
@@ -205,6 +227,7 @@ def _check_flags(arguments: argparse.Namespace) -> dict[str, Any] | None:
         ("--batch-size", arguments.batch_size, 1),
         ("--num-workers", arguments.num_workers, 0),
         ("--limit", arguments.limit, 1),
+        ("--num-clips", arguments.num_clips, 1),
     ):
         if value is not None and value < least:
             raise ValueError(f"`{flag} {value}`: pass at least {least}.")
@@ -223,7 +246,9 @@ def _load_samples(
     if arguments.eval_command == SYNTHETIC:
         folder = Path(arguments.videos or arguments.output / CLIPS_FOLDER)
         with report_when_slow(f"making {arguments.num_clips} clips"):
-            samples = make_synthetic_bench(arguments.num_clips, folder, write=ranks.rank == 0)
+            samples = make_synthetic_bench(
+                arguments.num_clips, folder, write=ranks.rank == 0, open_questions=arguments.open_questions
+            )
         ranks.wait()
         return samples.limited(arguments.limit).counting(settings.edit_list), str(folder)
     # `datasets` comes with it, which is optional and slow to import.

@@ -89,7 +89,8 @@ def load_checkpoint(
     if arguments.vision_tower is not None:
         loading["vision_tower"] = arguments.vision_tower
     device = arguments.device
-    if device == "auto" and ranks is not None and ranks.device is not None:
+    # "cuda" means the device of this process too: every process would take the first one otherwise.
+    if ranks is not None and ranks.device is not None and device in ("auto", ranks.device.type):
         device = str(ranks.device)
     with report_when_slow(f"loading {arguments.model}"):
         processor = AutoProcessor.from_pretrained(source, **loading)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, TextIO
 
-from transformers_videorefer.evaluation.benchmarking import read_run
+from transformers_videorefer.evaluation.benchmarking import read_run, sole_run
 from transformers_videorefer.evaluation.report import format_results
 from transformers_videorefer.evaluation.results import write_results
 from transformers_videorefer.evaluation.scoring import CAPTION_METRICS, score_run
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
         stream (`TextIO`): Where the table is written.
 
     Raises:
-        ValueError: If no judge is named for descriptions that need one.
+        ValueError: If no judge is named for descriptions that need one, or another process writes into the folder.
         OSError: If the folder holds no finished run.
     """
     quiet_libraries(arguments.debug)
@@ -120,12 +120,14 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
     judge = judge_options(arguments, folder)
     if settings["bench"] == "bench-d" and judge is None:
         raise ValueError(f"{HINT}.")
-    scores = score_run(
-        settings["bench"],
-        lines,
-        judge=judge,
-        caption_metrics=arguments.caption_metrics,
-        tokenizer=arguments.caption_tokenizer,
-    )
-    stream.write(format_results(write_results(folder, scores)))
+    with sole_run(folder):
+        scores = score_run(
+            settings["bench"],
+            lines,
+            judge=judge,
+            caption_metrics=arguments.caption_metrics,
+            tokenizer=arguments.caption_tokenizer,
+        )
+        results = write_results(folder, scores)
+    stream.write(format_results(results))
     report(f"Written to {folder}: results.json, results.md, results.png and scores.jsonl.")

@@ -13,7 +13,7 @@ from transformers_videorefer.evaluation.similarity_picture import choose_thumbna
 from transformers_videorefer.preview import MarkedFrame, read_marked_frames
 from transformers_videorefer.video_reader_videorefer import open_video
 
-from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, errors_name_flags
+from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, check_device, errors_name_flags
 from .ask import DTYPES, check_model_flag, parse_frame_limit, parse_size
 from .eval_bench import load_checkpoint
 from .progress import quiet_libraries, report_when_slow
@@ -124,6 +124,7 @@ def _check_flags(arguments: argparse.Namespace) -> MarkedRegion:
     if len(names) > 1:
         given = "; ".join(flag.typed for flag in arguments.region_flags)
         raise ValueError(f"The flags mark several objects: {given}. Draw one map for each object.")
+    check_device(arguments.device)
     if not arguments.video.startswith(ADDRESS_PREFIXES) and not Path(arguments.video).exists():
         raise ValueError(f"There is no video {arguments.video}. Check the path.")
     Image.init()

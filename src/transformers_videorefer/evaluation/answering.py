@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
+from transformers import BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from transformers_videorefer.data.collator import VideoReferDataCollator
 
@@ -59,6 +59,46 @@ class PreparingAnswerer(Answerer, Protocol):
         ...
 
 
+def check_max_new_tokens(max_new_tokens: int) -> None:
+    """Find an impossible length of answers.
+
+    Args:
+        max_new_tokens (`int`): Longest answer.
+
+    Raises:
+        ValueError: If it is below 1.
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"`max_new_tokens` is {max_new_tokens}. Pass at least 1.")
+
+
+def generate_greedily(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: BatchFeature,
+    *,
+    max_new_tokens: int,
+    repetition_penalty: float | None = None,
+) -> list[str]:
+    """Take the most likely token each time, whatever the checkpoint's `generation_config` says of sampling and beams.
+
+    Args:
+        model (`PreTrainedModel`): The model.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        inputs (`BatchFeature`): Inputs of some rows, padded on the left, where and as the model wants them.
+        max_new_tokens (`int`): Longest answer.
+        repetition_penalty (`float`, *optional*): Penalty on repeated tokens; the checkpoint's by default.
+
+    Returns:
+        `list[str]`: The answers without special tokens and space around them, one for each row.
+    """
+    penalty = {} if repetition_penalty is None else {"repetition_penalty": repetition_penalty}
+    with torch.inference_mode():
+        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **penalty)
+    new_ids = output[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(new_ids, skip_special_tokens=True)]
+
+
 class VideoReferAnswerer:
     """Answers rows with VideoRefer, greedily.
 
@@ -101,8 +141,7 @@ class VideoReferAnswerer:
             raise ValueError(f"`mode` must be one of {', '.join(MODES)}, got {mode!r}.")
         if edit_list not in ("apply", "ignore", None):
             raise ValueError(f'`edit_list` must be "apply", "ignore" or None, got {edit_list!r}.')
-        if max_new_tokens < 1:
-            raise ValueError(f"`max_new_tokens` is {max_new_tokens}. Pass at least 1.")
+        check_max_new_tokens(max_new_tokens)
         options: dict[str, Any] = {}
         if num_region_frames is not None:
             options["num_region_frames"] = None if num_region_frames == ALL_FRAMES else num_region_frames
@@ -120,7 +159,7 @@ class VideoReferAnswerer:
         self.processor = processor
         self.prepare = _Preparation(collator, edit_list)
         self.max_new_tokens = max_new_tokens
-        self._options = {} if repetition_penalty is None else {"repetition_penalty": repetition_penalty}
+        self.repetition_penalty = repetition_penalty
 
     def __call__(self, rows: Sequence[Row]) -> list[str]:
         """Answer rows.
@@ -147,16 +186,13 @@ class VideoReferAnswerer:
         Returns:
             `list[str]`: The answers, one for each row.
         """
-        with torch.inference_mode():
-            output = self.model.generate(
-                **inputs.to(self.model.device),
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                **self._options,
-            )
-        new_ids = output[:, inputs["input_ids"].shape[1] :]
-        return [text.strip() for text in self.processor.batch_decode(new_ids, skip_special_tokens=True)]
+        return generate_greedily(
+            self.model,
+            self.processor.tokenizer,
+            inputs.to(self.model.device),
+            max_new_tokens=self.max_new_tokens,
+            repetition_penalty=self.repetition_penalty,
+        )
 
 
 class _Preparation:

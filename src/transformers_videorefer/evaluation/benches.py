@@ -13,13 +13,21 @@ from transformers_videorefer.data.hc_stvg import salvage_hc_stvg
 from transformers_videorefer.data.record_masks import has_polygons
 from transformers_videorefer.data.records import salvage
 from transformers_videorefer.data.row_source import BROKEN, ENTRY, ROW, RowSource, SourceItem, open_source
-from transformers_videorefer.data.synthetic import SPLIT_SEEDS, bench_d_rows, bench_q_rows, make_clip, write_clip
+from transformers_videorefer.data.synthetic import (
+    SPLIT_SEEDS,
+    Clip,
+    bench_d_rows,
+    bench_q_rows,
+    conversation_rows,
+    make_clip,
+    write_clip,
+)
 
 from .answering import Row
 
 
 BENCHES = ("bench-d", "bench-q", "hc-stvg", "synthetic")
-QUESTION, DESCRIPTION = "question", "description"
+QUESTION, DESCRIPTION, OPEN_QUESTION = "question", "description", "open question"
 SURPLUS_REGIONS = ("error", "ignore")
 UNKNOWN_TYPE = "unknown"
 SYNTHETIC_SPLIT = "test"
@@ -85,14 +93,17 @@ class BenchSamples(Sequence[Row]):
             index (`int`): Number of the sample.
 
         Returns:
-            `dict[str, Any]`: `index`, `id`, `video`, `form` ("question" or "description"), `type` and `question` of a
-            question, and `reference`, what the answer is compared with.
+            `dict[str, Any]`: `index`, `id`, `video`, `form` ("question", "description" or "open question"), `type` and
+            `question` of a question, and `reference`, what the answer is compared with.
         """
         row = self._samples[index].row
         line = {"index": index, "id": row.get("id"), "video": row.get("video")}
         if "question" in row:
             kind = row.get("type") or UNKNOWN_TYPE
             line |= {"form": QUESTION, "type": kind, "question": row["question"], "reference": row.get("answer")}
+        elif "messages" in row and "answer" in row:
+            question = row["messages"][0]["content"]
+            line |= {"form": OPEN_QUESTION, "type": row.get("task"), "question": question, "reference": row["answer"]}
         else:
             line |= {"form": DESCRIPTION, "reference": row.get("caption")}
         return line
@@ -180,17 +191,21 @@ def load_bench(
     return BenchSamples(bench, Path(source).name if Path(source).exists() else source, samples)
 
 
-def make_synthetic_bench(num_clips: int, folder: Path, *, write: bool = True) -> BenchSamples:
+def make_synthetic_bench(
+    num_clips: int, folder: Path, *, write: bool = True, open_questions: bool = False
+) -> BenchSamples:
     """Make the synthetic benchmark: clips of the toy world, each with its questions and descriptions.
 
     Args:
         num_clips (`int`): How many clips of the test split.
         folder (`Path`): Where their video files lie; those that are not there are made.
         write (`bool`, *optional*, defaults to `True`): Make video files. Of several processes only one should.
+        open_questions (`bool`, *optional*, defaults to `False`): Add the questions without options and the
+            descriptions in words of VideoRefer-700K, which have one right answer each.
 
     Returns:
-        [`BenchSamples`]: All questions in the form of VideoRefer-Bench-Q, then all descriptions in the form of
-        VideoRefer-Bench-D.
+        [`BenchSamples`]: All questions in the form of VideoRefer-Bench-Q, all descriptions in the form of
+        VideoRefer-Bench-D, then the open questions as conversations without an answer.
 
     Raises:
         ValueError: If there is no clip.
@@ -199,14 +214,29 @@ def make_synthetic_bench(num_clips: int, folder: Path, *, write: bool = True) ->
         raise ValueError(f"`num_clips` is {num_clips}. Pass at least 1.")
     questions: list[dict[str, Any]] = []
     descriptions: list[dict[str, Any]] = []
+    conversations: list[dict[str, Any]] = []
     for seed in range(SPLIT_SEEDS[SYNTHETIC_SPLIT], SPLIT_SEEDS[SYNTHETIC_SPLIT] + num_clips):
         clip = make_clip(seed)
         if write and not (folder / clip.name).exists():
             write_clip(clip, folder)
         questions += bench_q_rows(clip)
         descriptions += bench_d_rows(clip)
-    name = f"synthetic shapes, {num_clips} {SYNTHETIC_SPLIT} clips"
-    return BenchSamples("synthetic", name, [Sample(row) for row in [*questions, *descriptions]])
+        if open_questions:
+            conversations += _open_rows(clip)
+    name = f"synthetic shapes, {num_clips} {SYNTHETIC_SPLIT} clips" + (
+        ", open questions too" if open_questions else ""
+    )
+    return BenchSamples("synthetic", name, [Sample(row) for row in [*questions, *descriptions, *conversations]])
+
+
+def _open_rows(clip: Clip) -> list[dict[str, Any]]:
+    """Take the answers of open questions out of their conversations."""
+    rows = []
+    for question, row in zip(clip.questions, conversation_rows(clip), strict=True):
+        if not question.options:
+            asked, answered = row["messages"]
+            rows.append({**row, "messages": [asked], "answer": answered["content"]})
+    return rows
 
 
 def _open(bench: str, source: str, config: str | None, split: str | None) -> RowSource:

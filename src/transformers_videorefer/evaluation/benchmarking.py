@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from .answering import Answerer
 from .benches import BenchSamples
-from .journal import LineWriter, check_settings, drop_unfinished_line, read_lines, to_text, write_whole
+from .journal import LineWriter, check_settings, drop_unfinished_line, only_writer, read_lines, to_text, write_whole
 from .runner import Outcome, hide_folders, iterate_answers, plan_batches
 
 
@@ -24,6 +24,7 @@ except ImportError:  # one process needs nothing of it
 SETTINGS_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.jsonl"
 _PARTS = "predictions.rank-*.jsonl"
+_LOCK, _LOCKS = "rank-{:05d}.lock", "rank-*.lock"
 # Ranks wait for each other at the end; the slowest may have hours of work left.
 _PATIENCE = timedelta(days=7)
 
@@ -40,6 +41,7 @@ class Ranks:
 
     def __init__(self, *, cpu: bool = False):
         self._state = None
+        self._launcher = os.getppid()
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             if PartialState is None:
                 raise ImportError("Several processes need `accelerate`. Install it with `pip install accelerate`.")
@@ -65,6 +67,47 @@ class Ranks:
         if self._state is not None:
             self._state.wait_for_everyone()
 
+    def check_launcher(self) -> None:
+        """Make sure that the launcher still watches over the processes.
+
+        Raises:
+            OSError: If it has ended. A launcher that is killed takes nothing with it: without this check its processes
+                would go on, and the first to fail would leave the others waiting.
+        """
+        if self.num_processes > 1 and os.getppid() != self._launcher:
+            raise ChildProcessError(
+                f"The launcher of process {self.rank} has ended. What is answered so far is kept; start the command again."
+            )
+
+
+@contextmanager
+def sole_run(folder: Path, ranks: Ranks | None = None) -> Iterator[None]:
+    """Keep other runs out of a folder. It is made if there is none.
+
+    Every process of a run has a lock of its own, because it may outlive the first one and go on to write.
+
+    Args:
+        folder (`Path`): Folder of the run.
+        ranks ([`Ranks`], *optional*): The processes, all of which must come here; this one alone by default.
+
+    Raises:
+        ValueError: If another run is in the folder; the message names its process.
+        OSError: If the folder cannot be made.
+    """
+    rank = 0 if ranks is None else ranks.rank
+    own = folder / _LOCK.format(rank)
+    with ExitStack() as held:
+        if rank == 0:
+            held.enter_context(only_writer(own, folder))
+            for other in set(folder.glob(_LOCKS)) - {own}:
+                with only_writer(other, folder):  # left by a process that was killed, or still held
+                    pass
+        if ranks is not None:
+            ranks.wait()
+        if rank != 0:
+            held.enter_context(only_writer(own, folder))
+        yield
+
 
 def answer_bench(
     answerer: Answerer,
@@ -83,7 +126,7 @@ def answer_bench(
 
     A line is in the file as soon as its sample is finished. A run that was killed goes on where it stopped, with any
     number of processes, and gives what it would have given undisturbed: samples are always answered beside the same
-    others.
+    others. Two runs in one folder would mix their lines: hold [`sole_run`] around this call where that can happen.
 
     Args:
         answerer ([`Answerer`]): What answers.
@@ -102,7 +145,7 @@ def answer_bench(
 
     Raises:
         ValueError: If the folder holds a run with other settings; the message names each difference.
-        OSError: If the folder cannot be written.
+        OSError: If the folder cannot be written, or the launcher of several processes has ended.
     """
     ranks = ranks or Ranks()
     if ranks.rank == 0:
@@ -124,6 +167,7 @@ def answer_bench(
                 writer.write(samples.describe(index) | _result(outcome, hide))
             if progress is not None:
                 bar.update(len(new))
+            ranks.check_launcher()
     ranks.wait()
     return _merge(folder, len(samples)) if ranks.rank == 0 else None
 

@@ -2,10 +2,14 @@
 
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from filelock import FileLock, Timeout
 
 
 class LineWriter:
@@ -37,6 +41,48 @@ class LineWriter:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+@contextmanager
+def only_writer(lock: Path, place: Path) -> Iterator[None]:
+    """Keep other processes from writing to a place.
+
+    The operating system holds the lock for as long as this process lives, so one that was killed blocks nobody. The
+    files of the lock are removed behind the block.
+
+    Args:
+        lock (`Path`): Lock file; its folder is made if there is none.
+        place (`Path`): What it stands for, in messages.
+
+    Raises:
+        ValueError: If another process writes there; the message names it.
+        OSError: If the lock file cannot be made.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the lock and not in it, because some systems close a locked file to everybody else.
+    owner = lock.with_suffix(".pid")
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"{place} is in use by {_read_owner(owner)}. Wait until it has ended, or end it, or write elsewhere."
+        ) from error
+    try:
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        with suppress(OSError):  # some systems keep files that are open
+            lock.unlink()
+        held.release()
+
+
+def _read_owner(owner: Path) -> str:
+    try:
+        return owner.read_text(encoding="utf-8") or "another process"
+    except OSError:  # it came or went a moment ago
+        return "another process"
 
 
 def to_text(line: Mapping[str, Any]) -> str:

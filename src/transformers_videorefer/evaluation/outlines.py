@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from transformers_videorefer.data.chat import MEDIA_KINDS, name_of, parts_of, to_chat
 
-from .answering import DEFAULT_MAX_NEW_TOKENS, MODES, Row
+from .answering import DEFAULT_MAX_NEW_TOKENS, MODES, Row, check_max_new_tokens, generate_greedily
 from .outlined_frames import OUTLINE_COLORS, Shown, show_frames
 from .phrasing import write_text
 
@@ -68,8 +67,7 @@ class OutlineAnswerer:
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
         repetition_penalty: float | None = None,
     ):
-        if max_new_tokens < 1:
-            raise ValueError(f"`max_new_tokens` is {max_new_tokens}. Pass at least 1.")
+        check_max_new_tokens(max_new_tokens)
         self.model = model
         self.prepare = OutlinePreparation(
             processor,
@@ -82,7 +80,7 @@ class OutlineAnswerer:
         )
         self.processor = self.prepare.processor
         self.max_new_tokens = max_new_tokens
-        self._options = {} if repetition_penalty is None else {"repetition_penalty": repetition_penalty}
+        self.repetition_penalty = repetition_penalty
 
     def __call__(self, rows: Sequence[Row]) -> list[str]:
         """Answer rows.
@@ -109,16 +107,13 @@ class OutlineAnswerer:
         Returns:
             `list[str]`: The answers, one for each row.
         """
-        with torch.inference_mode():
-            output = self.model.generate(
-                **inputs.to(self.model.device, dtype=self.model.dtype),
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                **self._options,
-            )
-        new_ids = output[:, inputs["input_ids"].shape[1] :]
-        return [text.strip() for text in self.processor.tokenizer.batch_decode(new_ids, skip_special_tokens=True)]
+        return generate_greedily(
+            self.model,
+            self.processor.tokenizer,
+            inputs.to(self.model.device, dtype=self.model.dtype),
+            max_new_tokens=self.max_new_tokens,
+            repetition_penalty=self.repetition_penalty,
+        )
 
     def without_marks(self) -> "OutlineAnswerer":
         """Make an answerer that shows the same frames without outlines.

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .published_results import PUBLISHED_ROWS, PublishedRow
+from .statistics import FEW_GROUPS
 
 
 JUDGE_SCORES = ("SC", "AD", "TD", "HD", "average")
 MAX_LISTED = 10
-_TITLES = {
+BENCH_TITLES = {
     "bench-d": "VideoRefer-Bench-D",
     "bench-q": "VideoRefer-Bench-Q",
     "hc-stvg": "HC-STVG, captions of the tubes",
@@ -18,6 +19,7 @@ _HEADINGS = {
     "accuracy": "all",
     "accuracy_strict": "all, strict letters",
     "exact_match": "descriptions, exact",
+    "exact_open": "open questions, exact",
     "Basic Questions": "basic",
     "Sequential Questions": "sequential",
     "Relationship Questions": "relationship",
@@ -78,7 +80,7 @@ def format_results(results: Mapping[str, Any]) -> str:
         `str`: The document.
     """
     bench, scores = results["bench"], results["scores"]
-    lines = [f"# {_TITLES[bench]}: {results['model']['name']}", ""]
+    lines = [f"# {BENCH_TITLES[bench]}: {results['model']['name']}", ""]
     if scores:
         lines += _score_table(bench, results, scores)
     else:
@@ -106,6 +108,9 @@ def _score_table(bench: str, results: Mapping[str, Any], scores: Mapping[str, An
     without = [heading(name) for name in names if scores[name]["interval"] is None]
     if without:
         interval += f"{', '.join(without)}: no mean over samples, so no interval. "
+    fewest = min(entry["num_videos"] for entry in scores.values())
+    if interval and fewest < FEW_GROUPS:
+        interval += f"They are too narrow where videos are few, here as few as {fewest}. "
     warning = (
         "Rows published by others were not measured here; prompts, frames and judges may differ."
         if PUBLISHED_ROWS[bench]
@@ -141,7 +146,7 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     details = results["details"]
     lines = [f"{details['num_samples']} samples"]
     notes = {
-        "num_failed": "could not be read or answered (counted as wrong)",
+        "num_failed": "could not be read or answered (each counts 0)",
         "num_unanswered": "answers without a letter (counted as wrong)",
         "num_ambiguous": "answers with several letters (the first counts)",
         "num_unscored": "descriptions without a readable score (counted as 0)",

@@ -12,9 +12,9 @@ from .benchmarking import read_run
 from .journal import read_lines, to_text, write_whole
 from .plotting import save_plot
 from .provenance import describe_code, describe_versions
-from .report import format_results, format_table, heading, is_share
+from .report import BENCH_TITLES, format_results, format_table, heading, is_share
 from .scoring import Scores
-from .statistics import paired_bootstrap, sign_test
+from .statistics import FEW_GROUPS, paired_bootstrap, sign_test
 
 
 RESULTS_FILE, TABLE_FILE, PLOT_FILE, SCORES_FILE = "results.json", "results.md", "results.png", "scores.jsonl"
@@ -113,11 +113,15 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
         groups = [runs[0][number].get("video") for number in numbers]
         comparison[name] = {
             "num_samples": len(numbers),
+            "num_videos": len(set(groups)),
             "values": [float(values.mean()) for values in pair],
             **paired_bootstrap(*pair, groups),
             "sign_test": sign_test(*pair),
         }
-    models = [{"name": one["model"]["name"], "settings": one["settings"]} for one in results]
+    models = [
+        {"name": one["model"]["name"], "folder": folder.resolve().name, "settings": one["settings"]}
+        for folder, one in zip((first, second), results, strict=True)
+    ]
     return {"bench": results[0]["bench"], "models": models, "scores": comparison}
 
 
@@ -190,13 +194,20 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
         if first["settings"].get(name) != second["settings"].get(name)
     ]
     lines = [
-        f"# {comparison['bench']}: A = {first['name']}, B = {second['name']}",
+        f"# {BENCH_TITLES[comparison['bench']]}: A = {first['name']} ({first['folder']}), "
+        f"B = {second['name']} ({second['folder']})",
         "",
         *format_table(titles, rows),
         "",
         "Both tests are two-sided. Brackets: 95 % intervals of the paired bootstrap over videos (10,000 draws, seed 0). The "
         "sign test counts samples one by one; for accuracies it is the exact McNemar test.",
     ]
+    fewest = min((entry["num_videos"] for entry in comparison["scores"].values()), default=FEW_GROUPS)
+    if fewest < FEW_GROUPS:
+        lines[-1] += (
+            f" Where videos are few, here as few as {fewest}, the bootstrap is too sure: its intervals are too narrow and "
+            "its p-values too small."
+        )
     if differing:
         lines += ["", "Settings that differ: " + "; ".join(differing) + "."]
     return "\n".join(lines) + "\n"

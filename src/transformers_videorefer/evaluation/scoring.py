@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .benches import DESCRIPTION, QUESTION
+from .benches import DESCRIPTION, OPEN_QUESTION, QUESTION
 from .statistics import bootstrap_interval
 
 
@@ -34,7 +34,7 @@ class Scores:
 
     Attributes:
         values (`dict[str, dict]`): For each score its `value`, the 95 % `interval` (None where the metric is no mean
-            over samples) and `num_samples`.
+            over samples), `num_samples`, and `num_videos`, the number of independent draws behind the interval.
         samples (`list[dict[str, float]]`): For each line of the run the scores that belong to it alone.
         details (`dict[str, Any]`): Counts and whatever else the metrics tell.
     """
@@ -117,8 +117,9 @@ def score_run(
     if bench == "hc-stvg":
         scorer.score_captions(caption_metrics, tokenizer)
         return scorer.scores
-    if bench == "synthetic" and scorer.descriptions:
-        scorer.score_exact_descriptions()
+    if bench == "synthetic":
+        scorer.score_exactly("exact_match", scorer.descriptions)
+        scorer.score_exactly("exact_open", scorer.open_questions)
     if scorer.descriptions and judge is not None:
         scorer.judge_descriptions(judge)
     return scorer.scores
@@ -131,6 +132,7 @@ class _Scorer:
         self.lines = lines
         self.questions = [number for number, line in enumerate(lines) if line["form"] == QUESTION]
         self.descriptions = [number for number, line in enumerate(lines) if line["form"] == DESCRIPTION]
+        self.open_questions = [number for number, line in enumerate(lines) if line["form"] == OPEN_QUESTION]
         num_failed = sum(line.get("error") is not None for line in lines)
         details = {"num_samples": len(lines), "num_failed": num_failed}
         self.scores = Scores(samples=[{} for _ in lines], details=details)
@@ -156,12 +158,13 @@ class _Scorer:
                     self._add_mean(kind, of="accuracy", numbers=of_kind)
             self._add_mean(f"accuracy{suffix}", numbers=self.questions)
 
-    def score_exact_descriptions(self) -> None:
-        """Compare descriptions of the toy world, of which each object has exactly one, letter by letter."""
-        for number in self.descriptions:
+    def score_exactly(self, name: str, numbers: Sequence[int]) -> None:
+        """Compare answers about the toy world, of which each question has exactly one, letter by letter."""
+        for number in numbers:
             line = self.lines[number]
-            self._samples[number]["exact_match"] = float(line.get("prediction") == line["reference"])
-        self._add_mean("exact_match", numbers=self.descriptions)
+            self._samples[number][name] = float(line.get("prediction") == line["reference"])
+        if numbers:
+            self._add_mean(name, numbers=numbers)
 
     def judge_descriptions(self, judge: Mapping[str, Any]) -> None:
         """Have descriptions judged. Failed samples are not sent: an empty text invents nothing, HD might be high."""
@@ -211,6 +214,7 @@ class _Scorer:
                     "value": result[name],
                     "interval": None,
                     "num_samples": len(self.lines),
+                    "num_videos": len({line.get("video") for line in self.lines}),
                 }
 
     @property
@@ -225,6 +229,7 @@ class _Scorer:
             "value": float(values.mean()),
             "interval": list(bootstrap_interval(values, groups, seed=self._seed)),
             "num_samples": len(values),
+            "num_videos": len(set(groups)),
         }
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
+# Below this many groups percentile intervals are clearly too narrow: of two groups alike they have no width at all.
+FEW_GROUPS = 20
 # Draws are made in blocks of about this many numbers, so that memory does not grow with the benchmark.
 _BLOCK = 2_000_000
 
