@@ -16,10 +16,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from transformers_videorefer import VideoReferForConditionalGeneration
-from transformers_videorefer.data import synthetic_world
-from transformers_videorefer.data.synthetic import encode_video
-from transformers_videorefer.data.synthetic_questions import questions_about
-from transformers_videorefer.data.synthetic_world import FRAME_SIZE, NUM_FRAMES, Scene, ShapeObject
+from transformers_videorefer.data.synthetic import world as synthetic_world
+from transformers_videorefer.data.synthetic.clips import encode_video
+from transformers_videorefer.data.synthetic.questions import questions_about
+from transformers_videorefer.data.synthetic.world import FRAME_SIZE, NUM_FRAMES, Scene, ShapeObject
 from transformers_videorefer.masks_videorefer import fill_box
 from transformers_videorefer.region_masks_videorefer import grid_mask
 

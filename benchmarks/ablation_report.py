@@ -9,7 +9,7 @@ from typing import Any
 from ablation_clips import WORLDS
 from ablation_training import DETAILED, GROUPS, SHORT
 
-from transformers_videorefer.data.synthetic_questions import KINDS
+from transformers_videorefer.data.synthetic.questions import KINDS
 
 
 try:

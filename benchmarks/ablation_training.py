@@ -11,8 +11,8 @@ from transformers import AutoModelForImageTextToText
 
 import transformers_videorefer
 from transformers_videorefer import VideoReferForConditionalGeneration, VideoReferProcessor
-from transformers_videorefer.data.synthetic_questions import DESCRIPTION, KINDS
-from transformers_videorefer.data.synthetic_world import NUM_FRAMES
+from transformers_videorefer.data.synthetic.questions import DESCRIPTION, KINDS
+from transformers_videorefer.data.synthetic.world import NUM_FRAMES
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))

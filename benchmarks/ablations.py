@@ -45,7 +45,7 @@ from ablation_training import (
 )
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from transformers_videorefer.data.synthetic_world import NUM_FRAMES
+from transformers_videorefer.data.synthetic.world import NUM_FRAMES
 
 
 logger = logging.getLogger("ablations")

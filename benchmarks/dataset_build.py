@@ -83,8 +83,8 @@ def write_file(path: Path, num_bytes: int) -> dict[str, Any]:
 
 def measure_export(folder: Path) -> dict[str, Any]:
     """Export the file in this process."""
-    from transformers_videorefer.data.export import export_set
-    from transformers_videorefer.data.published import published_set
+    from transformers_videorefer.data.exporting.export import export_set
+    from transformers_videorefer.data.sources.published import published_set
 
     start = time.perf_counter(), time.process_time()
     states = export_set(

@@ -40,8 +40,8 @@ from transformers_videorefer import (
     VideoReferVideoProcessor,
 )
 from transformers_videorefer.commands.bundled import TINY_CHECKPOINT
-from transformers_videorefer.data.features import conversation_features
 from transformers_videorefer.data.rle import encode_rle
+from transformers_videorefer.data.tables.features import conversation_features
 from transformers_videorefer.masks_videorefer import decode_rle, fill_box
 from transformers_videorefer.sampling_videorefer import uniform_indices
 

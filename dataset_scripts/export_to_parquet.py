@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from transformers_videorefer.data.defects import BAD_ROWS
-from transformers_videorefer.data.export import export_set, format_size
-from transformers_videorefer.data.published import PUBLISHED_SETS, published_set
-from transformers_videorefer.data.pushing import check_access, push_folder
+from transformers_videorefer.data.exporting.export import export_set, format_size
+from transformers_videorefer.data.exporting.pushing import check_access, push_folder
+from transformers_videorefer.data.sources.published import PUBLISHED_SETS, published_set
 
 
 CARDS = Path(__file__).parent

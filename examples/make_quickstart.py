@@ -8,7 +8,7 @@ from pathlib import Path
 
 import transformers_videorefer
 from transformers_videorefer.data import encode_video, make_clip, object_region
-from transformers_videorefer.data.synthetic import SPLIT_SEEDS
+from transformers_videorefer.data.synthetic.clips import SPLIT_SEEDS
 
 
 # Two objects of the validation split: a small blue cross moves right, a large green circle moves up.

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from transformers_videorefer.data.synthetic import SPLIT_SEEDS, encode_video, make_clip
-from transformers_videorefer.data.synthetic_questions import Question
-from transformers_videorefer.data.synthetic_world import (
+from transformers_videorefer.data.synthetic.clips import SPLIT_SEEDS, encode_video, make_clip
+from transformers_videorefer.data.synthetic.questions import Question
+from transformers_videorefer.data.synthetic.world import (
     COLORS,
     DIRECTIONS,
     FRAME_SIZE,

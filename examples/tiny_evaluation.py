@@ -14,9 +14,15 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from transformers_videorefer.data.synthetic import SPLIT_SEEDS, Clip, conversation_rows, iterate_clips, write_clip
-from transformers_videorefer.data.synthetic_questions import DESCRIPTION, Question, questions_about
-from transformers_videorefer.data.synthetic_world import sample_scene
+from transformers_videorefer.data.synthetic.clips import (
+    SPLIT_SEEDS,
+    Clip,
+    conversation_rows,
+    iterate_clips,
+    write_clip,
+)
+from transformers_videorefer.data.synthetic.questions import DESCRIPTION, Question, questions_about
+from transformers_videorefer.data.synthetic.world import sample_scene
 
 
 logger = logging.getLogger(__name__)

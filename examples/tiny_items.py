@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tiny_clips import IGNORED, NUM_SCENE_FRAMES, TrainingClip
 
 from transformers_videorefer import VideoReferProcessor
-from transformers_videorefer.data.synthetic_questions import DESCRIPTION, Question
+from transformers_videorefer.data.synthetic.questions import DESCRIPTION, Question
 
 
 # How often questions of a kind are drawn where a clip has them: (open, multiple choice).

@@ -16,8 +16,8 @@ from torch import nn
 from tqdm import tqdm
 
 from transformers_videorefer import VideoReferForConditionalGeneration, VideoReferProcessor
-from transformers_videorefer.data.synthetic_questions import LETTERS
-from transformers_videorefer.data.synthetic_world import COLORS, SHAPES
+from transformers_videorefer.data.synthetic.questions import LETTERS
+from transformers_videorefer.data.synthetic.world import COLORS, SHAPES
 
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from tiny_clips import MOTIONS
 from torch import nn
 
-from transformers_videorefer.data.synthetic import SOURCE
-from transformers_videorefer.data.synthetic_world import COLORS, FRAME_SIZE, LARGE_RADIUS, SHAPES, Scene, sample_scene
+from transformers_videorefer.data.synthetic.clips import SOURCE
+from transformers_videorefer.data.synthetic.world import COLORS, FRAME_SIZE, LARGE_RADIUS, SHAPES, Scene, sample_scene
 from transformers_videorefer.training import AuxiliaryLoss, RegionStates
 
 

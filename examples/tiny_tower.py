@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from transformers_videorefer import VideoReferForConditionalGeneration
-from transformers_videorefer.data.synthetic_world import COLORS, SHAPES
+from transformers_videorefer.data.synthetic.world import COLORS, SHAPES
 
 
 logger = logging.getLogger(__name__)

@@ -70,7 +70,7 @@ def write_parquet_folder(folder: Path, rows: list[dict[str, Any]], configs: tupl
     """Write a dataset in Parquet files with a card that names its configs."""
     import datasets
 
-    from transformers_videorefer.data.features import conversation_features
+    from transformers_videorefer.data.tables.features import conversation_features
 
     card = ["---", "configs:"]
     for config in configs:

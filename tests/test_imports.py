@@ -27,6 +27,18 @@ ARROWS = {
     "hub": {"exported", "checkpoints", "data"},
     "demo": {"exported", "checkpoints", "data"},
 }
+# The same for the folders of `data/`; the modules beside them serve all and import none.
+ARROWS_OF_DATA = {
+    "json_files": set(),
+    "rows": {"json_files"},
+    "tables": {"rows"},
+    "sources": {"json_files", "rows", "tables"},
+    "exporting": {"json_files", "rows", "tables", "sources"},
+    "checks": {"rows", "tables", "sources"},
+    "batches": {"rows"},
+    "synthetic": set(),
+    "importers": {"json_files", "rows", "tables", "batches"},
+}
 
 
 def imports_of(file: Path) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
@@ -97,18 +109,14 @@ def test_every_exported_file_is_reached_from_the_model() -> None:
     assert reached | {"modeling_videorefer.py"} == {file.name for file in EXPORTED}
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_arrows_point_one_way(file: Path) -> None:
-    relative = file.relative_to(PACKAGE).with_suffix("")
-    part = part_of(relative.parts[0])
-    if part not in ARROWS:  # the command line and the package itself may import everything
-        return
+def targets_of(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield each module of ours that a file imports, such as `data.rle`, and the import."""
+    place = file.relative_to(PACKAGE).with_suffix("").parts
     for node, _ in imports_of(file):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = [*relative.parts[:-1]][: len(relative.parts) - node.level]
-            targets = (
-                [".".join([*base, node.module])] if node.module else [".".join([*base, a.name]) for a in node.names]
-            )
+            base = ".".join(place[: len(place) - node.level])
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            targets = [f"{base}.{name}".lstrip(".") for name in names]
         else:
             names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             targets = [
@@ -117,4 +125,26 @@ def test_arrows_point_one_way(file: Path) -> None:
                 if name.split(".")[0] == "transformers_videorefer"
             ]
         for target in targets:
-            assert part_of(target) in ARROWS[part] | {part}, f"{file.name}: {ast.unparse(node)}"
+            yield target, f"{file.name}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_arrows_point_one_way(file: Path) -> None:
+    part = part_of(file.relative_to(PACKAGE).with_suffix("").parts[0])
+    if part not in ARROWS:  # the command line and the package itself may import everything
+        return
+    for target, statement in targets_of(file):
+        assert part_of(target) in ARROWS[part] | {part}, statement
+
+
+def test_arrows_between_the_folders_of_data_point_one_way() -> None:
+    folders = {file.parent.name for file in (PACKAGE / "data").glob("*/__init__.py")}
+    assert folders == set(ARROWS_OF_DATA)
+    for file in (PACKAGE / "data").rglob("*.py"):
+        if file == PACKAGE / "data" / "__init__.py":
+            continue
+        folder = file.parent.name if file.parent.name in folders else None
+        for target, statement in targets_of(file):
+            aim = target.split(".")[1] if target.startswith("data.") else None
+            if aim in folders and aim != folder:
+                assert aim in ARROWS_OF_DATA.get(folder, set()), statement

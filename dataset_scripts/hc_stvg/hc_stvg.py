@@ -10,7 +10,7 @@ The authors offer the files for download from a web page, so `source` is needed:
 
 from typing import ClassVar
 
-from transformers_videorefer.data.builders import PublishedBuilder, PublishedBuilderConfig, builder_configs
+from transformers_videorefer.data.exporting.builders import PublishedBuilder, PublishedBuilderConfig, builder_configs
 
 
 CITATION = """\

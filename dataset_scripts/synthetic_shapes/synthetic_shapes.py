@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 
 import datasets
 
-from transformers_videorefer.data.features import bench_d_features, bench_q_features, conversation_features
-from transformers_videorefer.data.synthetic import (
+from transformers_videorefer.data.synthetic.clips import (
     SPLIT_SEEDS,
     Clip,
     bench_d_rows,
@@ -25,6 +24,7 @@ from transformers_videorefer.data.synthetic import (
     make_clip,
     write_clip,
 )
+from transformers_videorefer.data.tables.features import bench_d_features, bench_q_features, conversation_features
 
 
 ROWS: dict[str, tuple[Callable[[Clip], list[dict[str, Any]]], Callable[[], datasets.Features]]] = {

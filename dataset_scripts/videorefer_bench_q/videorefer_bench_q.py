@@ -9,7 +9,7 @@ Without `source` the published file is fetched from the Hub. Media are not fetch
 
 from typing import ClassVar
 
-from transformers_videorefer.data.builders import PublishedBuilder, PublishedBuilderConfig, builder_configs
+from transformers_videorefer.data.exporting.builders import PublishedBuilder, PublishedBuilderConfig, builder_configs
 
 
 CITATION = """\

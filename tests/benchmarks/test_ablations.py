@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from transformers_videorefer.data.synthetic import make_clip, object_region, write_clip
-from transformers_videorefer.data.synthetic_world import render
+from transformers_videorefer.data.synthetic.clips import make_clip, object_region, write_clip
+from transformers_videorefer.data.synthetic.world import render
 
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from transformers_videorefer.cli import main
 from transformers_videorefer.commands.ask_many import RequestFile
-from transformers_videorefer.data.synthetic import conversation_rows, make_clip, write_clip
+from transformers_videorefer.data.synthetic.clips import conversation_rows, make_clip, write_clip
 from transformers_videorefer.evaluation.journal import only_writer
 
 

@@ -14,8 +14,8 @@ from video_files import write_video
 
 from transformers_videorefer.cli import main
 from transformers_videorefer.commands import data_import
-from transformers_videorefer.data.chat import to_chat
-from transformers_videorefer.data.features import conversation_features
+from transformers_videorefer.data.batches.chat import to_chat
+from transformers_videorefer.data.tables.features import conversation_features
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 import transformers_videorefer
 from transformers_videorefer.data import VideoReferDataCollator, from_published, iterate_rows, to_chat
-from transformers_videorefer.data.prompts import DETAILED_CAPTION_PROMPT, SHORT_CAPTION_PROMPT
-from transformers_videorefer.data.synthetic import encode_rle, make_clip, write_clip
+from transformers_videorefer.data.batches.prompts import DETAILED_CAPTION_PROMPT, SHORT_CAPTION_PROMPT
+from transformers_videorefer.data.synthetic.clips import encode_rle, make_clip, write_clip
 
 
 CHECKPOINT = Path(transformers_videorefer.__file__).parent / "assets" / "videorefer-tiny"

@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 import transformers_videorefer
-from transformers_videorefer.data.synthetic import SPLIT_SEEDS, Clip, conversation_rows, make_clip, write_clip
+from transformers_videorefer.data.synthetic.clips import SPLIT_SEEDS, Clip, conversation_rows, make_clip, write_clip
 
 
 CHECKPOINT = Path(transformers_videorefer.__file__).parent / "assets" / "videorefer-tiny"

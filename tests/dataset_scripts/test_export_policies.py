@@ -9,7 +9,7 @@ from datasets import load_dataset
 from published_samples import FILES, decode, records_700k, records_hc_stvg, segmentations
 from script_loading import load_script
 
-from transformers_videorefer.data.published import PUBLISHED_SETS
+from transformers_videorefer.data.sources.published import PUBLISHED_SETS
 
 
 export = load_script("export_to_parquet")

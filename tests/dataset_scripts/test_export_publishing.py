@@ -10,7 +10,7 @@ from datasets.exceptions import DatasetsError
 from published_samples import FILES, records_700k, write_published
 from script_loading import load_script
 
-from transformers_videorefer.data.published import PUBLISHED_SETS
+from transformers_videorefer.data.sources.published import PUBLISHED_SETS
 
 
 export = load_script("export_to_parquet")

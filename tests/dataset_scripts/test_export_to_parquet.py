@@ -25,11 +25,11 @@ from published_samples import (
 )
 from script_loading import SCRIPTS, load_script
 
-from transformers_videorefer.data import shards as shards_module
 from transformers_videorefer.data import to_published
 from transformers_videorefer.data.defects import RecordError
-from transformers_videorefer.data.features import conversation_features
-from transformers_videorefer.data.published import PUBLISHED_SETS
+from transformers_videorefer.data.exporting import shards as shards_module
+from transformers_videorefer.data.sources.published import PUBLISHED_SETS
+from transformers_videorefer.data.tables.features import conversation_features
 
 
 export = load_script("export_to_parquet")
@@ -377,7 +377,7 @@ def test_files_of_the_hub_are_fetched(published, tmp_path, monkeypatch):
         asked.append((repo_id, name, options["repo_type"], options["revision"]))
         return str(published / name)
 
-    monkeypatch.setattr("transformers_videorefer.data.published.hf_hub_download", download)
+    monkeypatch.setattr("transformers_videorefer.data.sources.published.hf_hub_download", download)
     export.main(["videorefer-bench-q", "--output", str(tmp_path / "out"), "--quiet"])
     assert asked == [("DAMO-NLP-SG/VideoRefer-Bench", "VideoRefer-Bench-Q.json", "dataset", None)]
     with pytest.raises(SystemExit, match=r"hc-stvg has no repository.*\(--source\)"):

@@ -99,7 +99,7 @@ def test_offline_the_revision_names_the_cache_and_the_download_says_what_is_miss
     def finds_nothing(*arguments, **options):
         raise LocalEntryNotFoundError("not in the cache")
 
-    module = "transformers_videorefer.data.published"
+    module = "transformers_videorefer.data.sources.published"
     monkeypatch.setattr(f"{module}.HfApi.dataset_info", fails)
     monkeypatch.setattr(f"{module}.hf_hub_download", finds_nothing)
     made = load_script("videorefer_700k").VideoRefer700K(config_name="qa", cache_dir=str(tmp_path))
@@ -126,7 +126,7 @@ def test_a_builder_can_be_pickled(published, tmp_path):
 
 
 def test_without_a_folder_files_are_fetched_and_the_commit_names_the_cache(published, tmp_path, monkeypatch):
-    module = "transformers_videorefer.data.published"
+    module = "transformers_videorefer.data.sources.published"
     monkeypatch.setattr(f"{module}.hf_hub_download", lambda repo_id, name, **options: str(published / name))
     made = []
     for commit in ("a" * 40, "b" * 40):

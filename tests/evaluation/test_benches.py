@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from conftest import REFERENCE, load_json
 
-from transformers_videorefer.data.chat import to_chat
-from transformers_videorefer.data.synthetic import bench_d_rows, bench_q_rows, make_clip
+from transformers_videorefer.data.batches.chat import to_chat
+from transformers_videorefer.data.synthetic.clips import bench_d_rows, bench_q_rows, make_clip
 from transformers_videorefer.evaluation.benches import load_bench, make_synthetic_bench
 
 
@@ -88,7 +88,7 @@ def test_rows_as_json_lines_and_a_folder_with_the_published_name(tmp_path: Path)
 
 def test_the_test_split_of_a_dataset_is_taken(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    from transformers_videorefer.data.features import bench_q_features
+    from transformers_videorefer.data.tables.features import bench_q_features
 
     for split, seed in (("train", 1), ("test", 20_000_000)):
         rows = bench_q_rows(make_clip(seed))[:1]

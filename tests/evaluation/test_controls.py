@@ -10,7 +10,7 @@ import torch
 from other_models import box_rows, idefics3, write_frames
 from tiny import tiny_model, tiny_processor
 
-from transformers_videorefer.data.chat import to_chat
+from transformers_videorefer.data.batches.chat import to_chat
 from transformers_videorefer.evaluation.answering import PreparingAnswerer, VideoReferAnswerer
 from transformers_videorefer.evaluation.controls import CONTROLS, NoRegion, TextOnly, no_region_row, text_only_row
 from transformers_videorefer.evaluation.outlines import OutlineAnswerer

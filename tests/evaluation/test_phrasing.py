@@ -2,7 +2,7 @@
 
 import pytest
 
-from transformers_videorefer.data.chat import to_chat
+from transformers_videorefer.data.batches.chat import to_chat
 from transformers_videorefer.evaluation.phrasing import write_text
 
 

@@ -13,7 +13,7 @@ from tiny import tiny_model
 from torch import nn
 from training_rows import copy_of, losses_of, made_up_rows, make_trainer, text_row, write_clips
 
-from transformers_videorefer.data.synthetic import conversation_rows, make_clip
+from transformers_videorefer.data.synthetic.clips import conversation_rows, make_clip
 from transformers_videorefer.training.auxiliary import (
     AuxiliaryLoss,
     AuxiliaryLosses,

@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_processor
 from training_rows import losses_of, made_up_rows, make_trainer, text_row, write_clips
 
-from transformers_videorefer.data.collator import VideoReferDataCollator
+from transformers_videorefer.data.batches.collator import VideoReferDataCollator
 from transformers_videorefer.training.batches import IGNORED, MediaSizes
 from transformers_videorefer.training.guards import REPORT, GuardedCollator, RowCounts, RowGuard, RowReport
 

@@ -12,7 +12,7 @@ from tiny import tiny_processor
 from training_rows import as_dataset, made_up_rows, write_clips
 
 from transformers_videorefer.data import to_published
-from transformers_videorefer.data.collator import VideoReferDataCollator
+from transformers_videorefer.data.batches.collator import VideoReferDataCollator
 from transformers_videorefer.training.mixtures import build_mixture
 from transformers_videorefer.training.sources import DataSource, load_source, mixture_features
 

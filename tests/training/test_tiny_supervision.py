@@ -8,8 +8,8 @@ import torch
 from tiny import tiny_model
 from training_rows import text_row
 
-from transformers_videorefer.data.synthetic import conversation_rows, make_clip
-from transformers_videorefer.data.synthetic_world import COLORS, SHAPES
+from transformers_videorefer.data.synthetic.clips import conversation_rows, make_clip
+from transformers_videorefer.data.synthetic.world import COLORS, SHAPES
 from transformers_videorefer.training import RegionStates
 
 

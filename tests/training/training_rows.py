@@ -8,8 +8,8 @@ import datasets
 import torch
 from tiny import tiny_model, tiny_processor
 
-from transformers_videorefer.data.features import conversation_features
-from transformers_videorefer.data.synthetic import clip_name, conversation_rows, make_clip, write_clip
+from transformers_videorefer.data.synthetic.clips import clip_name, conversation_rows, make_clip, write_clip
+from transformers_videorefer.data.tables.features import conversation_features
 
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

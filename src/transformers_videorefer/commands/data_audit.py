@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from transformers_videorefer.data.audit import VideoRecord, audit_videos, collect_uses
-from transformers_videorefer.data.checking import item_to_row
-from transformers_videorefer.data.row_source import ENTRY, RowSource, open_source
+from transformers_videorefer.data.checks.audit import VideoRecord, audit_videos, collect_uses
+from transformers_videorefer.data.checks.checking import item_to_row
+from transformers_videorefer.data.sources.row_source import ENTRY, RowSource, open_source
 from transformers_videorefer.data.wording import count_of
 
 from .data_check import EXIT_DEFECTS, check_folder, check_output, refuse_empty
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> int:
     if arguments.output:
         check_output(arguments.output, "--output", ".parquet", arguments.file)
         # Before the work, because `datasets` may be missing.
-        from transformers_videorefer.data.manifest import write_manifest
+        from transformers_videorefer.data.checks.manifest import write_manifest
     source = open_source(arguments.file, every=True)
     with progress_bar(source.total, task="reading rows", unit=source.unit) as bar:
         uses = collect_uses(_iterate_rows(source, bar))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from transformers_videorefer import __version__
-from transformers_videorefer.data.checking import RowChecker
+from transformers_videorefer.data.checks.checking import RowChecker
 from transformers_videorefer.data.defects import DEFECT_KINDS
-from transformers_videorefer.data.row_source import open_source
+from transformers_videorefer.data.sources.row_source import open_source
 from transformers_videorefer.data.wording import count_of
 
 from .progress import progress_bar, quiet_libraries

@@ -252,7 +252,7 @@ def _load_samples(
         ranks.wait()
         return samples.limited(arguments.limit).counting(settings.edit_list), str(folder)
     # `datasets` comes with it, which is optional and slow to import.
-    from transformers_videorefer.data.published import video_sizes
+    from transformers_videorefer.data.sources.published import video_sizes
 
     with report_when_slow(f"reading {arguments.data}"):
         samples = load_bench(

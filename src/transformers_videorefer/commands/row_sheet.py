@@ -5,9 +5,9 @@ from typing import Any
 
 from PIL import Image
 
+from transformers_videorefer.data.checks.probing import MediaFacts, probe_image, probe_video
 from transformers_videorefer.data.paths import resolve_media
-from transformers_videorefer.data.probing import MediaFacts, probe_image, probe_video
-from transformers_videorefer.data.region_parts import is_absent
+from transformers_videorefer.data.rows.region_parts import is_absent
 from transformers_videorefer.data.wording import count_of
 from transformers_videorefer.media_items_videorefer import MARKS
 from transformers_videorefer.preview import read_marked_frames, region_colors

@@ -1,15 +1,15 @@
 """Data of VideoRefer: published files as rows, rows as chat messages and batches, and synthetic clips with exact answers."""
 
-from .chat import to_chat
-from .collator import VideoReferDataCollator
+from .batches.chat import to_chat
+from .batches.collator import VideoReferDataCollator
 from .defects import BAD_ROWS, DEFECT_KINDS, Defect, DefectReport, RecordError
-from .hc_stvg import salvage_hc_stvg
-from .json_stream import iterate_records, split_file
-from .reading import iterate_row_batches, iterate_rows
-from .records import from_published, record_defects, salvage, to_published
+from .json_files.json_stream import iterate_records, split_file
 from .rle import broken_rles, encode_rle, encode_runs, segmentation_to_rle
-from .row_checks import row_defects
-from .synthetic import (
+from .rows.hc_stvg import salvage_hc_stvg
+from .rows.records import from_published, record_defects, salvage, to_published
+from .rows.row_checks import row_defects
+from .sources.reading import iterate_row_batches, iterate_rows
+from .synthetic.clips import (
     Clip,
     bench_d_rows,
     bench_q_rows,

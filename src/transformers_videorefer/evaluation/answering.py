@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from transformers import BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from transformers_videorefer.data.collator import VideoReferDataCollator
+from transformers_videorefer.data.batches.collator import VideoReferDataCollator
 
 
 MODES = ("single", "multi")

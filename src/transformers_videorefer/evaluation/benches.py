@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from transformers_videorefer.data.defects import Defect
-from transformers_videorefer.data.hc_stvg import salvage_hc_stvg
-from transformers_videorefer.data.record_masks import has_polygons
-from transformers_videorefer.data.records import salvage
-from transformers_videorefer.data.row_source import BROKEN, ENTRY, ROW, RowSource, SourceItem, open_source
-from transformers_videorefer.data.synthetic import (
+from transformers_videorefer.data.rows.hc_stvg import salvage_hc_stvg
+from transformers_videorefer.data.rows.record_masks import has_polygons
+from transformers_videorefer.data.rows.records import salvage
+from transformers_videorefer.data.sources.row_source import BROKEN, ENTRY, ROW, RowSource, SourceItem, open_source
+from transformers_videorefer.data.synthetic.clips import (
     SPLIT_SEEDS,
     Clip,
     bench_d_rows,

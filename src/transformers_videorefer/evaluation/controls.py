@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transformers_videorefer.data.chat import MEDIA_KINDS, parts_of, to_chat
+from transformers_videorefer.data.batches.chat import MEDIA_KINDS, parts_of, to_chat
 
 from .answering import Answerer, PreparingAnswerer, Row
 from .outlines import OutlineAnswerer

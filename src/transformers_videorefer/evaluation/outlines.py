@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
-from transformers_videorefer.data.chat import MEDIA_KINDS, name_of, parts_of, to_chat
+from transformers_videorefer.data.batches.chat import MEDIA_KINDS, name_of, parts_of, to_chat
 
 from .answering import DEFAULT_MAX_NEW_TOKENS, MODES, Row, check_max_new_tokens, generate_greedily
 from .outlined_frames import OUTLINE_COLORS, Shown, show_frames

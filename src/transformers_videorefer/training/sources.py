@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from transformers_videorefer.data.defects import DefectReport, check_bad_rows
-from transformers_videorefer.data.json_stream import iterate_records, split_file
-from transformers_videorefer.data.reading import iterate_rows
-from transformers_videorefer.data.synthetic import SPLIT_SEEDS, clip_name, conversation_rows, make_clip, write_clip
+from transformers_videorefer.data.json_files.json_stream import iterate_records, split_file
+from transformers_videorefer.data.sources.reading import iterate_rows
+from transformers_videorefer.data.synthetic.clips import (
+    SPLIT_SEEDS,
+    clip_name,
+    conversation_rows,
+    make_clip,
+    write_clip,
+)
 
 
 try:
@@ -18,8 +24,8 @@ try:
 except ImportError as error:
     raise ImportError("Mixtures need the library `datasets`. Install it with `pip install datasets`.") from error
 
-from transformers_videorefer.data.features import conversation_features
-from transformers_videorefer.data.published import video_sizes
+from transformers_videorefer.data.sources.published import video_sizes
+from transformers_videorefer.data.tables.features import conversation_features
 
 
 logger = logging.getLogger(__name__)

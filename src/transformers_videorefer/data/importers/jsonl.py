@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from transformers_videorefer.data.chat import MEDIA_KINDS
+from transformers_videorefer.data.batches.chat import MEDIA_KINDS
+from transformers_videorefer.data.batches.prompts import BENCH_D_PROMPT, SHORT_CAPTION_PROMPT, multiple_choice_prompt
 from transformers_videorefer.data.defects import Defect, RecordError, make_defect
-from transformers_videorefer.data.json_stream import BrokenRecord, iterate_records
+from transformers_videorefer.data.json_files.json_stream import BrokenRecord, iterate_records
 from transformers_videorefer.data.paths import is_unsafe_path
-from transformers_videorefer.data.prompts import BENCH_D_PROMPT, SHORT_CAPTION_PROMPT, multiple_choice_prompt
-from transformers_videorefer.data.record_masks import MAX_FRAME_NUMBER
-from transformers_videorefer.data.records import EDIT_LISTS, ROLES
 from transformers_videorefer.data.rle import encode_rle
+from transformers_videorefer.data.rows.record_masks import MAX_FRAME_NUMBER
+from transformers_videorefer.data.rows.records import EDIT_LISTS, ROLES
 from transformers_videorefer.data.wording import count_of
 from transformers_videorefer.region_form_videorefer import FORMS, RegionFrame, parse_region
 from transformers_videorefer.region_masks_videorefer import decode_mask

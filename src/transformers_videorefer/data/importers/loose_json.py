@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers_videorefer.data.json_window import lenient_int
+from transformers_videorefer.data.json_files.json_window import lenient_int
 
 
 def load_json(path: Path) -> Any:

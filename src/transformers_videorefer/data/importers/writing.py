@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from transformers_videorefer import __version__
-from transformers_videorefer.data.cards import CardConfig, write_card
 from transformers_videorefer.data.defects import DefectReport
-from transformers_videorefer.data.features import conversation_features
-from transformers_videorefer.data.parquet import ParquetRowWriter
+from transformers_videorefer.data.tables.cards import CardConfig, write_card
+from transformers_videorefer.data.tables.features import conversation_features
+from transformers_videorefer.data.tables.parquet import ParquetRowWriter
 from transformers_videorefer.data.wording import count_of
 
 

@@ -1,0 +1,1 @@
+"""Rows as chat messages, and chat messages as batches of tensors."""

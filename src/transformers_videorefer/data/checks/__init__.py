@@ -1,0 +1,1 @@
+"""What is wrong with annotations and videos: checking, probing, auditing."""

@@ -1,0 +1,1 @@
+"""Published JSON files of any size as streams of records."""

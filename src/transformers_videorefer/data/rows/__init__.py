@@ -1,0 +1,1 @@
+"""Published records as rows, rows as published records, and what is wrong with either."""

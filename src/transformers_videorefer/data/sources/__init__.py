@@ -1,0 +1,1 @@
+"""Rows from wherever they are: published files, JSON lines, Parquet, the Hub."""

@@ -1,0 +1,1 @@
+"""Made-up clips of moving shapes with exact questions and answers."""

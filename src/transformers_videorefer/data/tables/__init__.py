@@ -1,0 +1,1 @@
+"""Rows as typed columns: features, Parquet files, dataset cards."""
