@@ -128,7 +128,7 @@ def test_the_miniature_keeps_nothing_but_its_tower(sft, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     config = EXAMPLES / "configs" / "tiny.yaml"
     sources = [
-        {**source, "data_root": str(tmp_path / "clips"), "num_clips": 8}
+        {**source, "data_root": str(tmp_path / "clips"), "num_clips": 6}
         for source in yaml.safe_load(config.read_text())["datasets"]
     ]
     arguments = {
