@@ -37,6 +37,9 @@ from transformers_videorefer.training.sources import DataSource
 from transformers_videorefer.training.starting import start_anew
 
 
+_EXAMPLE = '[{"path": "..."}]'
+
+
 @dataclass
 class ScriptArguments:
     """What to train on, and what to start from where that is no checkpoint of VideoRefer.
@@ -64,15 +67,22 @@ class ScriptArguments:
     vision_model: str | None = field(default=None, metadata={"help": "SigLIP checkpoint of a new model."})
     text_model: str | None = field(default=None, metadata={"help": "Qwen2 checkpoint of a new model."})
     components: list[str] | None = field(default=None, metadata={"help": "Connector or region encoder to load."})
-
     new_modules: list[str] | None = field(default=None, metadata={"help": "Parts that start at random."})
     auxiliary_losses: list | str | None = field(default=None, metadata={"help": "Losses beside the next token."})
 
     def __post_init__(self) -> None:
-        """Read lists that come as text."""
+        """Read lists that come as text, as they do on the command line."""
         for name in ("datasets", "eval_datasets", "auxiliary_losses"):
-            if isinstance(getattr(self, name), str):
-                setattr(self, name, json.loads(getattr(self, name)))
+            text = getattr(self, name)
+            if isinstance(text, str):
+                try:
+                    setattr(self, name, json.loads(text))
+                except json.JSONDecodeError as error:
+                    raise ValueError(
+                        f"`{name}` must be a JSON list such as {_EXAMPLE}, got {text!r}: {error}."
+                    ) from error
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), list):
+                raise ValueError(f"`{name}` must be a list such as {_EXAMPLE}, got {getattr(self, name)!r}.")
 
 
 def load_model(
@@ -128,7 +138,8 @@ def load_rows(sources: list[dict[str, Any]] | None, script: ScriptArguments, tra
 
 def main() -> None:
     """Train as the YAML file and the command line say, and save."""
-    parser = TrlParser((ScriptArguments, VideoReferSFTConfig, ModelConfig))
+    # No short forms: a mistyped option must not pass for another one.
+    parser = TrlParser((ScriptArguments, VideoReferSFTConfig, ModelConfig), allow_abbrev=False)
     script, training, model_settings = parser.parse_args_and_config()
     if not script.datasets:
         parser.error("no training rows: `datasets` is empty")

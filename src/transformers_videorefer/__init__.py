@@ -42,6 +42,7 @@ _LAZY = {
     "VideoReferDataCollator": "data",
     "VideoReferSFTConfig": "training",
     "VideoReferSFTTrainer": "training",
+    "merge_and_export": "training",
 }
 
 

@@ -298,10 +298,14 @@ def test_bad_input_is_one_line_on_stderr(capsys, arguments, message):
         ([], "--model is missing. Pass --model DAMO-NLP-SG/VideoRefer-7B"),
         (["--model", "no/such/folder"], "`--model no/such/folder`: there is no such folder"),
         (["--model", str(REFERENCE / "media")], "media`: this folder has no config.json"),
+        (["--model", "adapter"], "`--model adapter`: this folder holds a LoRA adapter. Merge it"),
         (["--model", "somebody/model"], "`--model somebody/model`: it is not in the cache of the Hub"),
     ],
 )
-def test_model_that_is_missing_is_one_line_on_stderr(capsys, flags, message):
+def test_model_that_is_missing_is_one_line_on_stderr(capsys, monkeypatch, tmp_path, flags, message):
+    monkeypatch.chdir(tmp_path)
+    Path("adapter").mkdir()
+    Path("adapter", "adapter_config.json").write_text("{}")
     assert message in fail(capsys, CLIP, "What?", *flags)
 
 

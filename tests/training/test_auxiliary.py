@@ -253,6 +253,10 @@ def test_losses_are_found_by_path():
         load_auxiliary_loss("test_auxiliary")
     with pytest.raises(ValueError, match="is no subclass of `AuxiliaryLoss`"):
         load_auxiliary_loss("torch:Tensor")
+    with pytest.raises(ValueError, match="'no_such:Loss' cannot be imported: No module named 'no_such'"):
+        load_auxiliary_loss("no_such:Loss")
+    with pytest.raises(ValueError, match="does not take these options: .*'layr'"):
+        load_auxiliary_loss("test_auxiliary:OtherLoss", layr=2)
 
 
 SCRIPT = """

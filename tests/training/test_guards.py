@@ -63,6 +63,7 @@ def test_bad_rows_are_left_out_with_their_reason(spoil, name, reason, processor,
     report = batch.pop(REPORT)
     assert [one.startswith(name) for one, _ in report.unusable] == [True]
     assert reason in report.unusable[0][1]
+    assert f"Row {name}:" not in report.unusable[0][1]  # the name stands beside it
     assert report.kept == [f"'{row['id']}' of synthetic_shapes" for row in (good[0], good[2])]
     expected = collator([good[0], good[2]])
     assert set(batch) == set(expected) - {REPORT}

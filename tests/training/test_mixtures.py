@@ -162,6 +162,7 @@ def test_bad_entries(entry, message):
     [
         ("synthetic-shapes", "An entry of `datasets` must be a mapping such as {path: ...}, got 'synthetic-shapes'"),
         ({"path": "x", "weight": "2"}, "`weight` of 'x' must be a number, got '2'"),
+        ({"path": "x", "filters": "task"}, "`filters` of 'x' must map columns to values, .*got 'task'"),
     ],
 )
 def test_entries_of_a_wrong_kind(entry, message):

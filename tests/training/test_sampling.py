@@ -4,9 +4,11 @@ from collections import Counter
 
 import pytest
 from accelerate.data_loader import BatchSamplerShard
+from tiny import tiny_model, tiny_processor
 from torch.utils.data import BatchSampler
-from training_rows import as_dataset, made_up_rows, make_trainer, text_row, write_clips
+from training_rows import QUIET, as_dataset, made_up_rows, make_trainer, text_row, write_clips
 
+from transformers_videorefer.training import VideoReferSFTConfig, VideoReferSFTTrainer
 from transformers_videorefer.training.sampling import SameVideoSampler, sample_same_videos
 
 
@@ -89,6 +91,25 @@ def test_equal_names_below_different_roots_are_different_videos(tmp_path, clips)
 
 
 def test_streamed_rows_cannot_be_grouped(tmp_path, clips):
-    args = make_trainer(tmp_path, clips, per_device_train_batch_size=2, questions_per_video=2, max_steps=1).args
-    with pytest.raises(ValueError, match="`questions_per_video` needs rows that can be picked in any order"):
-        sample_same_videos(as_dataset(made_up_rows()).to_iterable_dataset(), args)
+    for name, value in (("questions_per_video", 2), ("train_sampling_strategy", "group_by_length")):
+        args = VideoReferSFTConfig(
+            output_dir=str(tmp_path), per_device_train_batch_size=2, max_steps=1, **QUIET, **{name: value}
+        )
+        with pytest.raises(ValueError, match=f"`{name}` of {value!r} needs rows that can be picked in any order"):
+            VideoReferSFTTrainer(
+                tiny_model(),
+                args,
+                train_dataset=as_dataset(made_up_rows()).to_iterable_dataset(),
+                processing_class=tiny_processor(),
+            )
+
+
+def test_rows_of_similar_length_share_a_batch(tmp_path, clips):
+    rows = [text_row(f"row {number}", answer="Yes. " * (1 + 40 * (number % 2))) for number in range(12)]
+    options = {"per_device_train_batch_size": 2, "train_sampling_strategy": "group_by_length", "max_steps": 1}
+    trainer = make_trainer(tmp_path, clips, rows, **options)
+    trainer.train()
+    pairs = groups_of(list(trainer._get_train_sampler()), 2)
+    assert sorted(row for pair in pairs for row in pair) == list(range(12))
+    assert all(first % 2 == second % 2 for first, second in pairs)
+    assert len({first % 2 for first, _ in pairs}) == 2

@@ -192,6 +192,21 @@ def test_half_precision_model_learns_in_float32_and_is_saved_as_it_came(clips, t
     assert {value.dtype for value in load_file(tmp_path / "model.safetensors").values()} == {torch.bfloat16}
 
 
+def test_tied_weights_in_half_precision_are_written_once(clips, tmp_path):
+    model = tiny_model()
+    model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
+    model.tie_weights()
+    model = model.to(torch.bfloat16)
+    model.config.dtype = torch.bfloat16
+    trainer = make_trainer(tmp_path, clips, model=model, **{**RUN, "bf16": True, "max_steps": 1})
+    trainer.train()
+    trainer.save_model()
+    names = load_file(tmp_path / "model.safetensors").keys()
+    assert [name for name in names if "lm_head" in name] == []
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert torch.equal(again.lm_head.weight, trainer.model.lm_head.weight.to(torch.bfloat16))
+
+
 SCRIPT = """
 import os, signal, sys
 sys.path[:0] = {paths!r}

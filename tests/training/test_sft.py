@@ -48,6 +48,23 @@ def parse(sft, config: Path, *arguments: str):
     return parser.parse_args_and_config(["--config", str(config), *arguments])
 
 
+@pytest.mark.parametrize("text", ["synthetic-shapes", '{"path": "x"}', '"x"'])
+def test_sources_that_are_no_list_are_named(text, sft):
+    with pytest.raises(ValueError, match=r"`datasets` must be a.* list such as \[\{\"path\": \"...\"\}\], got "):
+        sft.ScriptArguments(datasets=text)
+
+
+def test_a_mistyped_option_does_not_pass_for_another(sft, tmp_path, monkeypatch, capsys):
+    config = EXAMPLES / "configs" / "stage3.yaml"
+    options = {"config": config, "output_dir": tmp_path / "out", "use_cpu": "true", "bf16": "false", "learning_rat": 1}
+    monkeypatch.setattr(
+        sys, "argv", ["sft.py", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+    )
+    with pytest.raises((SystemExit, ValueError)) as caught:
+        sft.main()
+    assert "learning_rat" in f"{caught.value} {capsys.readouterr().err}"
+
+
 def part_of(name: str) -> str:
     return name.removeprefix("model.").split(".")[0]
 

@@ -52,7 +52,7 @@ def test_tied_embeddings_stay_one_matrix():
 
 
 def test_the_tower_cannot_start_anew():
-    with pytest.raises(ValueError, match="names the vision tower, which always stays frozen"):
+    with pytest.raises(ValueError, match="`new_modules` names the vision tower, which always stays frozen"):
         start_anew(tiny_model(), ["vision_tower"])
 
 

@@ -34,6 +34,11 @@ def locate_model(model_id: str) -> dict[str, Any]:
         OSError: If the checkpoint is not there, or cannot be reached.
     """
     if Path(model_id).is_dir():
+        if Path(model_id, "adapter_config.json").is_file():
+            raise OSError(
+                f"`--model {model_id}`: this folder holds a LoRA adapter. Merge it into its base first, with "
+                "`transformers_videorefer.training.merge_and_export`, and pass the folder that it writes."
+            )
         if not Path(model_id, "config.json").is_file():
             raise OSError(f"`--model {model_id}`: this folder has no config.json. Pass the folder of a checkpoint.")
         return {}

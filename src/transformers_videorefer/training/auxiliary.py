@@ -121,15 +121,21 @@ def load_auxiliary_loss(path: str, **options: Any) -> AuxiliaryLoss:
         [`AuxiliaryLoss`].
 
     Raises:
-        ValueError: If `path` has another form, or names no such class.
+        ValueError: If `path` has another form or names no such class, or the class does not take the options.
     """
     module, _, name = path.partition(":")
     if not module or not name:
         raise ValueError(f"`path` of an auxiliary loss must read `module:Class`, got {path!r}.")
-    found = getattr(importlib.import_module(module), name, None)
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"The module of the auxiliary loss {path!r} cannot be imported: {error}.") from error
     if not (isinstance(found, type) and issubclass(found, AuxiliaryLoss)):
         raise ValueError(f"{path!r} is no subclass of `AuxiliaryLoss`. Check `path` of the auxiliary loss.")
-    return found(**options)
+    try:
+        return found(**options)
+    except TypeError as error:
+        raise ValueError(f"The auxiliary loss {path!r} does not take these options: {error}.") from error
 
 
 class TargetCollator:

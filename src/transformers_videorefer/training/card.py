@@ -44,7 +44,9 @@ def training_card(summary: TrainingSummary) -> str:
         metadata += "datasets:\n" + "".join(f"- {name}\n" for name in hub_ids)
     if summary.is_adapter:
         card = card.replace("library_name: transformers", "library_name: peft", 1)
-        card = card[: card.index("## Use")] + _ADAPTER_USE
+        # A base that lies in a folder is not named: whoever reads the card does not have that folder.
+        base = "" if hub_id_or_none(summary.base_model) else ', base_model="folder or Hub id of its base"'
+        card = card[: card.index("## Use")] + _ADAPTER_USE.format(base=base)
     card = card.replace("tags:\n", f"{metadata}tags:\n", 1)
     rows = "".join(f"| {name} | {value} |\n" for name, value in summary.facts)
     used = f"Data: {', '.join(summary.datasets)}.\n\n" if summary.datasets else ""
@@ -60,7 +62,7 @@ This folder holds a LoRA adapter. Merge it into its base to get a repository tha
 ```python
 from transformers_videorefer.training import merge_and_export
 
-merge_and_export("this-folder", "merged", base_model="...")  # `base_model` may be left out where it is named above
+merge_and_export("this-folder", "merged"{base})
 ```
 """
 

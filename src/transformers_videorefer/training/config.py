@@ -16,6 +16,14 @@ except ImportError as error:
 
 # Orders of rows that keep questions about one video together.
 _GROUPED_STRATEGIES = ("random", "group_by_length")
+_RATES = (
+    "learning_rate",
+    "connector_learning_rate",
+    "region_encoder_learning_rate",
+    "language_model_learning_rate",
+    "matrix_learning_rate",
+)
+_COUNTS = ("num_frames", "num_region_frames", "num_region_tokens", "max_length", "max_visual_tokens_per_batch")
 
 
 @dataclass
@@ -68,8 +76,8 @@ class VideoReferSFTConfig(SFTConfig):
         hub_private_repo (`bool`, *optional*, defaults to `True`): Whether a repository that is made is private.
 
     Raises:
-        ValueError: If a stage or module is unknown, a share or rate is out of range, the global batch size cannot be
-            reached, or `questions_per_video` does not fit.
+        ValueError: If a stage or module is unknown, a share, rate or count is out of range, the global batch size cannot
+            be reached, `questions_per_video` does not fit, or `completion_only_loss` is given.
     """
 
     stage: str | None = field(default=None, metadata={"help": "Training stage: 1, 2, 2.5 or 3."})
@@ -117,6 +125,12 @@ class VideoReferSFTConfig(SFTConfig):
         for name in ("multi_frame_ratio", "max_bad_row_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}. Pass a share from 0 to 1.")
+        self._check_bounds()
+        if self.completion_only_loss is not None:
+            raise ValueError(
+                "`completion_only_loss` has no meaning here: answers of the assistant are learned, and nothing else. Leave "
+                "it out."
+            )
         if self.questions_per_video is not None:
             self._check_questions_per_video()
         if self.matrix_optimizer not in (None, "muon"):
@@ -130,6 +144,18 @@ class VideoReferSFTConfig(SFTConfig):
         self.dataset_kwargs = {**_as_dict(self.dataset_kwargs), "skip_prepare_dataset": True}
         self.remove_unused_columns = False
         super().__post_init__()
+
+    def _check_bounds(self) -> None:
+        for name in _RATES:
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"`{name}` is {value}. Pass 0 or more.")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` is {value}. Pass at least 1, or leave it out.")
+        if self.region_statistics_rows < 0:
+            raise ValueError(f"`region_statistics_rows` is {self.region_statistics_rows}. Pass 0 for none, or more.")
 
     def _check_questions_per_video(self) -> None:
         if self.questions_per_video < 1 or self.per_device_train_batch_size % self.questions_per_video:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from transformers_videorefer.data.batches.chat import name_of
+
 from .batches import IGNORED, MediaSizes, empty_batch, select_rows, visual_tokens_per_row
 
 
@@ -78,7 +80,8 @@ def row_name(row: Mapping[str, Any]) -> str:
 
 
 def _name_and_reason(row: Mapping[str, Any], error: Exception) -> tuple[str, str]:
-    return row_name(row), " ".join(str(error).split())
+    # Messages of the collator begin with the row, which is named beside them.
+    return row_name(row), " ".join(str(error).removeprefix(f"{name_of(row)}: ").split())
 
 
 class GuardedCollator:

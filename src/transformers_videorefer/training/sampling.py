@@ -13,6 +13,18 @@ from .config import VideoReferSFTConfig
 _ROWS_AT_ONCE = 1000
 
 
+def is_ordered(args: VideoReferSFTConfig) -> bool:
+    """Tell whether the settings ask for an order of rows that depends on what they hold.
+
+    Args:
+        args ([`VideoReferSFTConfig`]): Settings.
+
+    Returns:
+        `bool`: True with `questions_per_video`, and with rows grouped by length.
+    """
+    return args.questions_per_video is not None or args.train_sampling_strategy == "group_by_length"
+
+
 class SameVideoSampler(Sampler[int]):
     """Goes through all rows once per epoch, in groups of rows about one video that never leave their batch.
 
@@ -110,24 +122,34 @@ class SameVideoSampler(Sampler[int]):
         return groups
 
 
+def check_order(dataset: Any, args: VideoReferSFTConfig) -> None:
+    """Check that rows can come in the order that the settings ask for.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): The rows.
+        args ([`VideoReferSFTConfig`]): Settings.
+
+    Raises:
+        ValueError: If the rows are streamed, and the order depends on what they hold.
+    """
+    if is_ordered(args) and not hasattr(dataset, "__len__"):
+        name = "questions_per_video" if args.questions_per_video is not None else "train_sampling_strategy"
+        raise ValueError(
+            f"`{name}` of {getattr(args, name)!r} needs rows that can be picked in any order, not streamed ones. Leave it "
+            "out, or load the data without `streaming`."
+        )
+
+
 def sample_same_videos(dataset: Any, args: VideoReferSFTConfig) -> SameVideoSampler:
     """Make the sampler that the settings describe.
 
     Args:
         dataset (`Dataset`): The rows; not a streamed set.
-        args ([`VideoReferSFTConfig`]): Settings, with `questions_per_video`.
+        args ([`VideoReferSFTConfig`]): Settings, with `questions_per_video` or rows grouped by length.
 
     Returns:
         [`SameVideoSampler`].
-
-    Raises:
-        ValueError: If the rows are streamed.
     """
-    if not hasattr(dataset, "__len__"):
-        raise ValueError(
-            "`questions_per_video` needs rows that can be picked in any order, not streamed ones. Leave it out, or load "
-            "the data without `streaming`."
-        )
     columns = [name for name in ("data_root", "video", "videos") if name in dataset.column_names]
     values = dataset.select_columns(columns)[:]
     rows = [dict(zip(columns, one, strict=True)) for one in zip(*(values[name] for name in columns), strict=True)]
@@ -138,7 +160,7 @@ def sample_same_videos(dataset: Any, args: VideoReferSFTConfig) -> SameVideoSamp
         lengths = [_num_characters(one) for part in texts.iter(_ROWS_AT_ONCE) for one in part["messages"]]
     return SameVideoSampler(
         [_video_of(row) for row in rows],
-        args.questions_per_video,
+        args.questions_per_video or 1,
         args.per_device_train_batch_size,
         lengths=lengths,
         seed=args.data_seed if args.data_seed is not None else args.seed,

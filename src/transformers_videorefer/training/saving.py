@@ -136,10 +136,7 @@ class SavingMixin:
         if not self._is_saving_checkpoint and self._weights_dtype is not None:
             # Parts that learn are held in float32; what is published has the dtype that was loaded.
             state_dict = self._unwrapped.state_dict() if state_dict is None else state_dict
-            state_dict = {
-                key: value.to(self._weights_dtype) if value.is_floating_point() else value
-                for key, value in state_dict.items()
-            }
+            state_dict = _cast(state_dict, self._weights_dtype)
         super()._save(folder, state_dict)
         if not self.args.should_save:
             return
@@ -268,3 +265,13 @@ class SavingMixin:
 def _plain(setting: Any) -> Any:
     """Return the name of a choice, which the library's settings hold as an enumeration or as text."""
     return getattr(setting, "value", setting)
+
+
+def _cast(state_dict: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Cast weights; those that share their memory still do, so that tied ones are written once."""
+    done: dict[tuple, torch.Tensor] = {}
+    for value in state_dict.values():
+        place = (value.data_ptr(), value.shape, value.stride())
+        if place not in done:
+            done[place] = value.to(dtype) if value.is_floating_point() else value
+    return {key: done[value.data_ptr(), value.shape, value.stride()] for key, value in state_dict.items()}

@@ -58,7 +58,7 @@ class DataSource:
 
     Raises:
         ValueError: If a value is out of range, or `name` or `split` is given for a file.
-        TypeError: If a number is none.
+        TypeError: If a number is none, or `filters` is no mapping.
     """
 
     path: str
@@ -79,6 +79,10 @@ class DataSource:
             value = getattr(self, name)
             if value is not None and not isinstance(value, (int, float)):
                 raise TypeError(f"`{name}` of {self.path!r} must be a number, got {value!r}.")
+        if not isinstance(self.filters, Mapping):
+            raise TypeError(
+                f"`filters` of {self.path!r} must map columns to values, such as {{task: qa}}, got {self.filters!r}."
+            )
         if self.weight is not None and self.weight <= 0:
             raise ValueError(f"`weight` of {self.path!r} is {self.weight}. Pass a number above 0, or leave it out.")
         for name in ("max_rows", "num_clips"):

@@ -66,11 +66,12 @@ def find_stage(name: str | float | None) -> Stage:
     return STAGES[key]
 
 
-def check_modules(modules: Iterable[str]) -> None:
+def check_modules(modules: Iterable[str], argument: str = "trainable_modules") -> None:
     """Check the names of parts that are to learn.
 
     Args:
         modules (`Iterable[str]`): Names.
+        argument (`str`, *optional*, defaults to `"trainable_modules"`): Where they come from, in messages.
 
     Raises:
         ValueError: If a name is unknown, or is the vision tower, which stays frozen.
@@ -78,11 +79,11 @@ def check_modules(modules: Iterable[str]) -> None:
     for name in modules:
         if name == "vision_tower":
             raise ValueError(
-                "`trainable_modules` names the vision tower, which always stays frozen. Leave it out; a tower of your "
+                f"`{argument}` names the vision tower, which always stays frozen. Leave it out; a tower of your "
                 "own is trained before it becomes part of the model."
             )
         if name not in LEARNING_MODULES:
-            raise ValueError(f"`trainable_modules` must be of {', '.join(LEARNING_MODULES)}, got {name!r}.")
+            raise ValueError(f"`{argument}` must be of {', '.join(LEARNING_MODULES)}, got {name!r}.")
 
 
 def module_of_parameter(name: str) -> str | None:

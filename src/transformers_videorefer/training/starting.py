@@ -41,7 +41,7 @@ def start_anew(model: PreTrainedModel, parts: Iterable[str]) -> None:
         ValueError: If a name is unknown, or is the vision tower.
     """
     parts = set(parts)
-    check_modules(parts)
+    check_modules(parts, "new_modules")
     if not parts:
         return
     new = dict(type(model)(model.config).named_parameters(remove_duplicate=False))

@@ -24,7 +24,7 @@ from .evaluating import EvaluationMixin
 from .guards import FEWEST_ROWS, REPORT, RowGuard, RowReport
 from .optimizers import build_optimizer, learning_rates_of, parameter_groups
 from .progress import ProgressCallback
-from .sampling import sample_same_videos
+from .sampling import check_order, is_ordered, sample_same_videos
 from .saving import SavingMixin
 from .scenes import encode_shared_media
 from .stages import freeze_all_but, module_of_parameter
@@ -64,8 +64,8 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
         kwargs: Further arguments of `SFTTrainer`.
 
     Raises:
-        ValueError: If adapters would lie outside of the language model, nothing would learn, or one process would use
-            several GPUs.
+        ValueError: If adapters would lie outside of the language model, nothing would learn, one process would use
+            several GPUs, or streamed rows should be sorted.
     """
 
     def __init__(
@@ -95,6 +95,8 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
         self._base_name = model.config.name_or_path
         if processing_class is None:
             processing_class = AutoProcessor.from_pretrained(self._base_name)
+        if train_dataset is not None:
+            check_order(train_dataset, args)
         self._is_peft = peft_config is not None or hasattr(model, "peft_config")
         self._saves_components = bool(args.save_components_only) and not self._is_peft
         if peft_config is not None:
@@ -181,7 +183,7 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
             self._signature_columns = list(self.train_dataset.column_names or ())
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.args.questions_per_video is None:
+        if not is_ordered(self.args):
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
         self.sampler = sample_same_videos(dataset, self.args)
