@@ -38,7 +38,9 @@ class MediaSizes:
         num_patches (`int`): Patches of a frame.
         num_frames (`int`): Fewest scene frames of a video.
         num_video_tokens (`int`): Scene tokens of a video of so many frames.
-        video_token_id (`int`): Placeholder of a scene token.
+        num_image_tokens (`int`): Scene tokens of an image.
+        video_token_id (`int`): Placeholder of a scene token of a video.
+        image_token_id (`int`): Placeholder of a scene token of an image.
         region_token_id (`int`): Placeholder of an object token.
         pad_token_id (`int`): Id that fills rows up.
     """
@@ -47,7 +49,9 @@ class MediaSizes:
     num_patches: int
     num_frames: int
     num_video_tokens: int
+    num_image_tokens: int
     video_token_id: int
+    image_token_id: int
     region_token_id: int
     pad_token_id: int
 
@@ -67,7 +71,9 @@ class MediaSizes:
             num_patches=processor.grid_size**2,
             num_frames=num_frames,
             num_video_tokens=processor.num_scene_tokens(num_frames),
+            num_image_tokens=processor.num_scene_tokens(processor.num_image_frames),
             video_token_id=processor.video_token_id,
+            image_token_id=processor.image_token_id,
             region_token_id=processor.region_token_id,
             pad_token_id=processor.tokenizer.pad_token_id,
         )
@@ -252,10 +258,10 @@ def empty_batch(sizes: MediaSizes) -> dict[str, torch.Tensor]:
 def add_missing_media(batch: Mapping[str, Any], sizes: MediaSizes, modules: Sequence[str]) -> dict[str, Any]:
     """Let a batch pass through every part that learns, also where no row of it needs the part.
 
-    Processes that train together wait for each other's gradients (and, when parameters are sharded, for each other's
-    forward passes), so a process with a batch of plain text would hang the rest. Made-up media are therefore appended
-    behind the end of one row: attention is causal and they carry no labels, so that neither loss nor any gradient
-    changes; the part's own gradient is zero.
+    Processes that train together wait for each other's gradients, so a process with a batch of plain text would hang
+    the rest. Made-up media are therefore appended behind the end of one row: attention is causal and they carry no
+    labels, so that neither loss nor any gradient changes; the part's own gradient is zero. Sharded parameters need
+    more, see `sharding.py`.
 
     Args:
         batch (`dict[str, Any]`): A batch that is padded on the right, with `sample_counts`.

@@ -27,6 +27,7 @@ from .progress import ProgressCallback
 from .sampling import check_order, is_ordered, sample_same_videos
 from .saving import SavingMixin
 from .scenes import encode_shared_media
+from .sharding import add_made_up_row, gather_head, kinds_in_use
 from .stages import freeze_all_but, module_of_parameter
 from .starting import first_rows, standardize_regions
 
@@ -132,6 +133,8 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
         self._weights_dtype = self._learn_in_float32()
         self._auxiliary = AuxiliaryLosses(self._inner, auxiliary_losses) if auxiliary_losses else None
         self._inner.model.register_forward_pre_hook(encode_shared_media, with_kwargs=True)
+        if self.is_fsdp_enabled:
+            self._inner.model.register_forward_hook(lambda *_: gather_head(self._inner))
         learning = {module_of_parameter(name) for name, one in self.model.named_parameters() if one.requires_grad}
         self._learning_modules = sorted(learning - {None})
         self.guard, self.eval_guard = self._make_guards()
@@ -331,7 +334,7 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
         inputs = dict(inputs)
         report = inputs.pop(REPORT, RowReport())
         if "sample_counts" in inputs:
-            inputs = add_missing_media(inputs, self._sizes, self._learning_modules)
+            inputs = self._complete(inputs)
         result = super().compute_loss(
             model, dict(inputs), return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
@@ -346,6 +349,13 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
                 "precision."
             )
         return (loss, result[1]) if return_outputs else loss
+
+    def _complete(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Add what a batch lacks for all processes to go through the same parts of the model."""
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            return add_missing_media(inputs, self._sizes, self._learning_modules)
+        kinds = kinds_in_use(inputs, self._learning_modules).to(self.args.device)
+        return add_made_up_row(inputs, self._sizes, self.accelerator.reduce(kinds, reduction="sum").tolist())
 
     def _forget_empty_batch(self) -> None:
         """Take the metrics of a batch of which no process has a row out of their means; the library notes zeros."""
