@@ -39,7 +39,7 @@ from transformers_videorefer import (
     VideoReferSFTTrainer,
     VideoReferVideoProcessor,
 )
-from transformers_videorefer.commands.bundled import TINY_CHECKPOINT
+from transformers_videorefer.bundled import TINY_CHECKPOINT
 from transformers_videorefer.data.rle import encode_rle
 from transformers_videorefer.data.tables.features import conversation_features
 from transformers_videorefer.masks_videorefer import decode_rle, fill_box

@@ -21,14 +21,13 @@ as a repository of its own in `--output_dir`. docs/training.md explains the sett
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, set_seed
-from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from transformers_videorefer import VideoReferForConditionalGeneration, VideoReferProcessor
-from transformers_videorefer.commands.bundled import TINY_CHECKPOINT, TINY_MODEL
+from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL
 from transformers_videorefer.training import VideoReferSFTConfig, VideoReferSFTTrainer
 from transformers_videorefer.training.auxiliary import load_auxiliary_loss
 from transformers_videorefer.training.lora import quantize_language_model_only
@@ -36,6 +35,13 @@ from transformers_videorefer.training.mixtures import build_mixture
 from transformers_videorefer.training.sources import DataSource
 from transformers_videorefer.training.starting import start_anew
 
+
+try:
+    from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+except ImportError as error:
+    raise ImportError(
+        'This script needs `trl`. Install it with `pip install "transformers-videorefer[train]"`.'
+    ) from error
 
 _EXAMPLE = '[{"path": "..."}]'
 
@@ -136,13 +142,28 @@ def load_rows(sources: list[dict[str, Any]] | None, script: ScriptArguments, tra
         )
 
 
+def find_contradiction(script: ScriptArguments, training: VideoReferSFTConfig, model: ModelConfig) -> str | None:
+    """Find a setting that another one leaves without effect."""
+    lora = [one.name for one in fields(ModelConfig) if one.name.startswith(("lora_", "use_rslora", "use_dora"))]
+    plain = ModelConfig()
+    given = [name for name in lora if getattr(model, name) != getattr(plain, name)]
+    if given and not model.use_peft:
+        return f"`{given[0]}` is given, but `use_peft` is false: add `--use_peft true`, or leave it out"
+    if not script.datasets:
+        return "no training rows: `datasets` is empty"
+    if script.eval_datasets and training.eval_strategy == "no":
+        return "`eval_datasets` is given, but `eval_strategy` is no: choose steps or epoch, or leave the rows out"
+    return None
+
+
 def main() -> None:
     """Train as the YAML file and the command line say, and save."""
     # No short forms: a mistyped option must not pass for another one.
     parser = TrlParser((ScriptArguments, VideoReferSFTConfig, ModelConfig), allow_abbrev=False)
     script, training, model_settings = parser.parse_args_and_config()
-    if not script.datasets:
-        parser.error("no training rows: `datasets` is empty")
+    contradiction = find_contradiction(script, training, model_settings)
+    if contradiction is not None:
+        parser.error(contradiction)
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING, format="%(message)s")
     set_seed(training.seed)  # a new connector or region encoder starts at random
     model, processor = load_model(script, model_settings, training)

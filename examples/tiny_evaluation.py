@@ -41,7 +41,6 @@ CLIPS_PER_BATCH = 4
 NUM_BLIND_CLIPS = 3000
 MAX_NEW_TOKENS = 24
 # Topics whose answers need more than one frame, whatever their kind.
-MOTION_TOPICS = ("motion", "describe", "next", "faster", "race")
 
 
 def group_of(question: Question) -> str:

@@ -20,8 +20,9 @@ ARROWS = {
     "exported": set(),
     "checkpoints": {"exported"},
     "preview": {"exported"},
+    "bundled": set(),
     "data": {"exported", "checkpoints"},
-    "training": {"exported", "checkpoints", "data"},
+    "training": {"exported", "checkpoints", "bundled", "data"},
     "evaluation": {"exported", "checkpoints", "preview", "data"},
     "engine": {"exported", "checkpoints", "data"},
     "hub": {"exported", "checkpoints", "data"},
@@ -58,7 +59,7 @@ def imports_of(file: Path) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]
 
 
 def part_of(module: str) -> str:
-    """Name the part of the package that a module path such as `data.collator` belongs to."""
+    """Name the part of the package that a module path such as `data.batches.collator` belongs to."""
     first = module.split(".")[0]
     if first.endswith("_videorefer"):
         return "exported"

@@ -17,7 +17,7 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers.utils import logging
 
 from transformers_videorefer.cli import main
-from transformers_videorefer.commands import eval_bench
+from transformers_videorefer.commands import eval_bench, eval_score
 from transformers_videorefer.evaluation.benchmarking import sole_run
 
 
@@ -136,6 +136,62 @@ def test_descriptions_are_judged_later_and_only_once(
     results = json.loads((output / "results.json").read_text())
     assert results["scores"]["average"]["value"] == 3.0
     assert results["details"]["usage"]["num_cached"] == 2
+
+
+def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a judge that is not there fail at once; the pauses before that are those of the metric's own tests."""
+    options = eval_score.judge_options
+    for command in (eval_bench, eval_score):
+        monkeypatch.setattr(
+            command, "judge_options", lambda *given: (one := options(*given)) and one | {"max_retries": 0}
+        )
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("failure", ["not there", "wrong key", "nonsense"])
+def test_a_judge_that_fails_costs_neither_answers_nor_earlier_scores(
+    failure: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    without_retries(monkeypatch)
+    output = tmp_path / "run"
+    common = ["bench-d", *MODEL, "--data", DATA["bench-d"], "--max-new-tokens", 4, "--output", output]
+    replies = {"wrong key": {"status": 401, "error": {"message": "no\nsuch key"}}, "nonsense": "I would rather not."}
+    with JudgeServer(lambda prediction, num_before: replies.get(failure, {})) as server:
+        url = "http://127.0.0.1:1/v1" if failure == "not there" else server.url
+        wrong = ["--judge-model", "judge-2024-01-01", "--judge-base-url", url]
+
+        def not_judged(*arguments: Any) -> str:
+            assert main(["eval", *map(str, arguments)]) == 1
+            captured = capsys.readouterr()
+            assert captured.out == ""
+            assert captured.err.startswith("videorefer: error: The judge ")
+            assert captured.err.endswith(f"score them with `videorefer eval score {output} --judge-model ...`.\n")
+            return captured.err
+
+        reason = {"not there": "APIConnectionError", "wrong key": "refuses requests", "nonsense": "holds neither"}
+        for arguments in ([*common, *wrong], ["score", output, *wrong]):
+            error = not_judged(*arguments)
+            assert reason[failure] in error
+            assert error.count("\n") == 1
+            assert files_of(output).keys() == {"run.json", "predictions.jsonl", "results.json", "results.md"}
+            assert "Not scored yet" in (output / "results.md").read_text()
+            assert json.loads((output / "results.json").read_text())["scores"] == {}
+        with JudgeServer(judge_script) as working:
+            flags = ["--judge-model", "judge-2024-01-01", "--judge-base-url", working.url]
+            assert "**3.00 [3.00, 3.00]**" in evaluate(capsys, "score", output, *flags)
+        scored = files_of(output)
+        assert {"scores.jsonl", "results.png"} <= scored.keys()
+        for arguments in ([*common, *wrong], ["score", output, *wrong]):
+            not_judged(*arguments)
+            assert files_of(output) == scored
+    assert "Not scored yet" in evaluate(capsys, *common, "--no-judge")
+    assert files_of(output).keys() == {"run.json", "predictions.jsonl", "results.json", "results.md"}
+    assert f"{output} is not scored. Score it" in fail(capsys, "compare", output, output)
 
 
 def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -305,7 +361,7 @@ def test_accuracies_of_the_miniature_are_those_of_its_card(tmp_path: Path) -> No
     """The card lists multiple choice by topic, two questions of each of 200 test clips: numbers of right answers."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from transformers_videorefer.commands.bundled import TINY_CHECKPOINT
+    from transformers_videorefer.bundled import TINY_CHECKPOINT
     from transformers_videorefer.data import bench_q_rows, iterate_clips, write_clip
     from transformers_videorefer.evaluation import VideoReferAnswerer
     from transformers_videorefer.evaluation.benches import BenchSamples, Sample

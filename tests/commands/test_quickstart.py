@@ -5,8 +5,8 @@ import socket
 import pytest
 from PIL import Image
 
+from transformers_videorefer.bundled import QUICKSTART, TINY_NOTICE
 from transformers_videorefer.cli import main
-from transformers_videorefer.commands.bundled import QUICKSTART, TINY_NOTICE
 
 
 @pytest.fixture

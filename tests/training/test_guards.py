@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny_processor
 from training_rows import losses_of, made_up_rows, make_trainer, text_row, write_clips
 
@@ -172,7 +173,7 @@ def test_guard_writes_every_row_and_names_few(tmp_path, caplog):
     assert lines[7] == {"row": "row 7", "kind": "unusable", "reason": "broken", "step": 7}
     assert len(lines) == 30
     assert len(caplog.records) == 21
-    assert caplog.records[-1].message == "Further rows that are left out stand only in skipped_rows.jsonl."
+    assert caplog.records[-1].message == "Further rows that are left out stand only in _logs/skipped_rows.jsonl."
 
 
 def test_a_new_run_starts_with_an_empty_file(clips, tmp_path):
@@ -224,3 +225,14 @@ def test_loss_that_is_not_finite_names_the_row(clips, tmp_path):
         embeddings.weight[telling] = torch.nan
     with pytest.raises(ValueError, match=r"The loss is nan at step 0 for the rows 'second' of made_up\. "):
         trainer.train()
+
+
+def test_a_picture_of_too_many_pixels_is_left_out_like_a_broken_one(processor, tmp_path, monkeypatch):
+    Image.new("RGB", (40, 40)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    content = [{"type": "image", "path": "huge.png"}, {"type": "text", "text": "What is this?"}]
+    row = {**text_row("huge"), "messages": [{"role": "user", "content": content}, text_row()["messages"][1]]}
+    report = collator_of(processor, tmp_path)([text_row("a"), row])[REPORT]
+    assert report.kept == ["'a' of made_up"]
+    assert [name for name, _ in report.unusable] == ["'huge' of made_up"]
+    assert "pixels" in report.unusable[0][1]

@@ -11,6 +11,7 @@ from tiny import box_region, noise_video, tiny_model, tiny_processor
 from training_rows import copy_of, losses_of, make_trainer, write_clips
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
+from transformers_videorefer.bundled import TINY_CHECKPOINT
 from transformers_videorefer.training.lora import (
     find_base,
     load_with_adapter,
@@ -165,3 +166,9 @@ def test_only_the_language_model_is_quantized():
         if isinstance(module, torch.nn.Linear) and should_convert_module(name, config.llm_int8_skip_modules)
     }
     assert converted == {"language_model"}
+
+
+@pytest.mark.parametrize("name", ["tiny", "videorefer-tiny"])
+def test_the_bundled_miniature_is_found_by_name(name, tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": name}))
+    assert Path(find_base(tmp_path)) == TINY_CHECKPOINT

@@ -190,3 +190,10 @@ def test_sets_without_messages_are_refused(tmp_path):
     datasets.Dataset.from_list([{"text": "hello"}]).save_to_disk(str(tmp_path / "plain"))
     with pytest.raises(ValueError, match="have no `messages`, only text"):
         build_mixture([{"path": str(tmp_path / "plain")}])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_file_without_rows_is_named(streaming, tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(ValueError, match="none.jsonl"):
+        build_mixture([{"path": str(tmp_path / "none.jsonl")}], streaming=streaming)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import datasets
 import pytest
 from accelerate.data_loader import BatchSamplerShard
 from tiny import tiny_model, tiny_processor
@@ -113,3 +114,11 @@ def test_rows_of_similar_length_share_a_batch(tmp_path, clips):
     assert sorted(row for pair in pairs for row in pair) == list(range(12))
     assert all(first % 2 == second % 2 for first, second in pairs)
     assert len({first % 2 for first, _ in pairs}) == 2
+
+
+def test_rows_of_sets_without_videos_are_all_sampled(tmp_path):
+    rows = [{"messages": text_row(answer="Yes. " * (1 + number))["messages"]} for number in range(6)]
+    for options in ({"questions_per_video": 2}, {"train_sampling_strategy": "group_by_length"}):
+        args = VideoReferSFTConfig(output_dir=str(tmp_path), per_device_train_batch_size=2, **QUIET, **options)
+        sampler = sample_same_videos(datasets.Dataset.from_list(rows), args)
+        assert sorted(sampler) == list(range(6))

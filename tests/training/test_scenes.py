@@ -144,3 +144,9 @@ def test_log_counts_shared_media_once(clips, tmp_path):
     trainer.train()
     num_frames = NUM_FRAMES + len(batch["region_pixel_values"])
     assert trainer.state.log_history[0]["visual_tokens_per_batch"] == num_frames * PATCHES
+
+
+def test_the_index_of_absent_frames_lies_where_the_videos_lie():
+    device = torch.device("meta")
+    assert scenes._index(None, None, device).device == device
+    assert scenes._index(None, torch.zeros(3, 2), device).shape == (3,)

@@ -65,6 +65,24 @@ def test_a_mistyped_option_does_not_pass_for_another(sft, tmp_path, monkeypatch,
     assert "learning_rat" in f"{caught.value} {capsys.readouterr().err}"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"datasets": None}, "no training rows: `datasets` is empty"),
+        ({"lora_r": 8}, "`lora_r` is given, but `use_peft` is false"),
+        ({"eval_datasets": '[{"path": "x"}]'}, "`eval_datasets` is given, but `eval_strategy` is no"),
+    ],
+)
+def test_settings_without_effect_are_refused(options, message, sft, tmp_path, monkeypatch, capsys):
+    given = {"datasets": '[{"path": "x"}]', **options}
+    quiet = {"output_dir": tmp_path / "out", "use_cpu": "true", "bf16": "false", "report_to": "none"}
+    words = [f"--{key} {value}".split(" ", 1) for key, value in {**quiet, **given}.items() if value is not None]
+    monkeypatch.setattr(sys, "argv", ["sft.py", *(word for pair in words for word in pair)])
+    with pytest.raises(SystemExit):
+        sft.main()
+    assert message in capsys.readouterr().err
+
+
 def part_of(name: str) -> str:
     return name.removeprefix("model.").split(".")[0]
 

@@ -107,3 +107,9 @@ def test_split_weights_cannot_be_scaled(monkeypatch):
     monkeypatch.setattr("transformers_videorefer.training.starting.is_deepspeed_zero3_enabled", lambda: True)
     with pytest.raises(ValueError, match="`region_statistics_rows` changes whole weights"):
         standardize_regions(tiny_model(), made_up_rows(), None, batch_size=2)
+
+
+def test_one_region_frame_has_no_deviation(clips, tmp_path):
+    trainer = make_trainer(tmp_path, clips, made_up_rows()[:1], **{**RUN, "multi_frame_ratio": 0.0})
+    with pytest.raises(ValueError, match="found one region frame"):
+        standardize_regions(trainer.model, made_up_rows()[:1], trainer.data_collator, 1)

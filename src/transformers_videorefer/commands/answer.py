@@ -25,11 +25,11 @@ from transformers import (
 )
 from transformers.utils import is_accelerate_available
 
+from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL, TINY_NOTICE
 from transformers_videorefer.picture_reader_videorefer import is_picture_file_name
 from transformers_videorefer.preview import draw_preview, read_marked_frames, region_colors
 from transformers_videorefer.video_reader_videorefer import open_video
 
-from .bundled import TINY_CHECKPOINT, TINY_MODEL, TINY_NOTICE
 from .model_lookup import locate_model
 from .progress import TokenProgress, quiet_libraries, report, report_when_slow
 from .region_flags import MarkedRegion, build_region

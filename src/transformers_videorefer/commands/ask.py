@@ -8,9 +8,10 @@ from typing import Any
 
 from PIL import Image
 
+from transformers_videorefer.bundled import TINY_MODEL, TINY_NOTICE
+
 from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question, check_device
 from .ask_many import add_many_arguments, answer_requests
-from .bundled import TINY_MODEL, TINY_NOTICE
 from .region_flags import REGION_FORMS, AppendRegion, MarkedRegion, group_flags
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TextIO
 
+from transformers_videorefer.bundled import TINY_MODEL
 from transformers_videorefer.evaluation.answering import ALL_FRAMES, MODES
 from transformers_videorefer.evaluation.benches import (
     SURPLUS_REGIONS,
@@ -19,13 +20,12 @@ from transformers_videorefer.evaluation.provenance import describe_hardware
 from transformers_videorefer.evaluation.report import format_results
 from transformers_videorefer.evaluation.results import RESULTS_FILE, write_results
 from transformers_videorefer.evaluation.runner import default_num_workers
-from transformers_videorefer.evaluation.scoring import Scores, check_metrics, score_run
+from transformers_videorefer.evaluation.scoring import JudgeError, Scores, check_metrics, score_run
 from transformers_videorefer.evaluation.settings import PRESETS, BenchSettings, make_settings
 
 from .answer import check_device
-from .bundled import TINY_MODEL
 from .eval_models import add_method_flags, add_model_flags, fit_settings, load_checkpoint, make_answerer
-from .eval_score import HINT, add_scoring_arguments, judge_options
+from .eval_score import HINT, add_scoring_arguments, judge_options, quiet_metrics, report_not_judged
 from .progress import progress_bar, quiet_libraries, report, report_when_slow
 
 
@@ -84,17 +84,21 @@ def _add_settings_flags(group: Any) -> None:
         help="one frame of each region, or all annotated ones (default: multi)",
     )
     group.add_argument(
-        "--num-frames", type=int, default=absent, metavar="N", help="scene frames (default: the model's, 16)"
+        "--num-frames", type=int, default=absent, metavar="N", help="scene frames (default: the model's, mostly 16)"
     )
     group.add_argument(
-        "--num-region-tokens", type=int, default=absent, metavar="U", help="most tokens of a region (default: 4)"
+        "--num-region-tokens",
+        type=int,
+        default=absent,
+        metavar="U",
+        help="most tokens of a region (default: the model's, mostly 4)",
     )
     group.add_argument(
         "--num-region-frames",
         type=_frame_limit,
         default=absent,
         metavar="N|all",
-        help="most frames used of a region (default: 32)",
+        help="most frames used of a region (default: the model's, mostly 32)",
     )
     group.add_argument(
         "--empty-masks",
@@ -132,12 +136,15 @@ def _frame_limit(text: str) -> int | str:
     return text if text == ALL_FRAMES else int(text)
 
 
-def run(arguments: argparse.Namespace, stream: TextIO) -> None:
+def run(arguments: argparse.Namespace, stream: TextIO) -> int | None:
     """Run a benchmark.
 
     Args:
         arguments (`argparse.Namespace`): Flags of `videorefer eval BENCH`.
         stream (`TextIO`): Where the table is written.
+
+    Returns:
+        `int`: Exit code 1 where the judge scored nothing; the answers stay, and earlier scores of them.
 
     Raises:
         ValueError: If flags contradict each other, or the folder holds a run with other settings or one that goes on.
@@ -154,12 +161,18 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
     check_device(arguments.device)
     if ranks.rank == 0:
         check_metrics(arguments.eval_command, arguments.caption_metrics, arguments.caption_tokenizer)
-    with sole_run(arguments.output, ranks):
-        results = _run_bench(arguments, settings, given, judge, ranks)
+    try:
+        with sole_run(arguments.output, ranks):
+            results = _run_bench(arguments, settings, given, judge, ranks)
+    except JudgeError as error:
+        if arguments.debug:
+            raise
+        return report_not_judged(error, arguments.output)
     if results is None:  # the first process goes on
-        return
+        return None
     stream.write(format_results(results))
     report(f"Written to {arguments.output}: {', '.join(sorted(path.name for path in arguments.output.glob('*.*')))}")
+    return None
 
 
 def _run_bench(
@@ -179,7 +192,7 @@ def _run_bench(
         "data": {"name": samples.name, "num_samples": len(samples), "fingerprint": samples.fingerprint()},
         "settings": {**asdict(settings), "dtype": str(model.dtype).removeprefix("torch.")},
     }
-    is_old = (arguments.output / PREDICTIONS_FILE).is_file() and (arguments.output / RESULTS_FILE).is_file()
+    answers_before = _finished_answers(arguments.output)
     lines = answer_bench(
         make_answerer(model, processor, videos, settings),
         samples,
@@ -194,17 +207,25 @@ def _run_bench(
     )
     if lines is None:
         return None
-    # A run that was finished before keeps saying what it was made on.
-    hardware = None if is_old and not arguments.retry_errors else describe_hardware(model.device, ranks.num_processes)
-    write_results(arguments.output, Scores(details=_counts(lines)), hardware=hardware)
-    scores = score_run(
-        samples.bench,
-        lines,
-        judge=judge,
-        caption_metrics=arguments.caption_metrics,
-        tokenizer=arguments.caption_tokenizer,
-    )
+    if answers_before is None or answers_before != _finished_answers(arguments.output):
+        # Otherwise the run keeps saying what it was made on, and its scores until there are new ones.
+        hardware = describe_hardware(model.device, ranks.num_processes)
+        write_results(arguments.output, Scores(details=_counts(lines)), hardware=hardware)
+    with quiet_metrics(arguments.debug):
+        scores = score_run(
+            samples.bench,
+            lines,
+            judge=judge,
+            caption_metrics=arguments.caption_metrics,
+            tokenizer=arguments.caption_tokenizer,
+        )
     return write_results(arguments.output, scores)
+
+
+def _finished_answers(folder: Path) -> bytes | None:
+    """Return the answers of a run as they stand in its file, None before its results were first written."""
+    path = folder / PREDICTIONS_FILE
+    return path.read_bytes() if path.is_file() and (folder / RESULTS_FILE).is_file() else None
 
 
 def _check_flags(arguments: argparse.Namespace) -> dict[str, Any] | None:

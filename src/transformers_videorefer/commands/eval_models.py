@@ -8,6 +8,7 @@ from typing import Any
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from transformers_videorefer import VideoReferConfig
+from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL
 from transformers_videorefer.evaluation.answering import VideoReferAnswerer
 from transformers_videorefer.evaluation.benchmarking import Ranks
 from transformers_videorefer.evaluation.controls import CONTROLS, NoRegion, TextOnly
@@ -16,7 +17,6 @@ from transformers_videorefer.evaluation.provenance import describe_model
 from transformers_videorefer.evaluation.settings import METHODS, BenchSettings
 
 from .answer import DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, load_model
-from .bundled import TINY_CHECKPOINT, TINY_MODEL
 from .model_lookup import locate_model
 from .progress import report_when_slow
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from transformers_videorefer.bundled import QUICKSTART, TINY_CHECKPOINT, TINY_NOTICE
 from transformers_videorefer.preview import draw_preview, read_marked_frames, region_colors
 
-from .bundled import QUICKSTART, TINY_CHECKPOINT, TINY_NOTICE
 from .progress import quiet_libraries, report_when_slow
 
 

@@ -7,25 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+
+from transformers_videorefer.data.file_errors import FILE_ERRORS
 
 from .answering import Answerer, PreparingAnswerer, Row
 
-
-try:
-    import av
-except ImportError:  # folders of pictures are read without it
-    av = None
 
 logger = logging.getLogger(__name__)
 
 # What a row can be at fault for while its inputs are made. Lookup, attribute and arithmetic errors come from rows that
 # no check foresaw, the others from broken files: some decoders report them as if the program were wrong.
 ROW_ERRORS = (
-    *(ValueError, TypeError, OSError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError),
-    Image.DecompressionBombError,
-    *(() if av is None else (av.FFmpegError,)),
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError),
+    *FILE_ERRORS,
 )
 # While the model runs only its own checks and the size of the inputs can speak of a row.
 ANSWER_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.OutOfMemoryError)

@@ -45,6 +45,9 @@ class VideoReferSFTConfig(SFTConfig):
         matrix_optimizer (`str`, *optional*): `"muon"` lets Muon update the weight matrices, and `optim` all the rest
             (embeddings, head, convolutions, biases and norms).
         matrix_learning_rate (`float`, *optional*, defaults to `0.02`): Learning rate of those matrices.
+        lr_scheduler_type (`str`, *optional*, defaults to `"cosine"`): Schedule of the learning rate.
+        warmup_steps (`float`, *optional*, defaults to `0.03`): Steps of warm-up, or their share if below 1.
+        num_train_epochs (`float`, *optional*, defaults to `1.0`): Passes over the data.
         global_batch_size (`int`, *optional*): Rows per optimizer step over all processes, reached by accumulating
             gradients. That of the stage by default, unless `gradient_accumulation_steps` is given.
         gradient_accumulation_steps (`int`, *optional*): Batches per optimizer step, in place of `global_batch_size`.

@@ -98,7 +98,7 @@ class EvaluationMixin:
                 "%d of %d rows are left out of the evaluation; %s names them.",
                 num_left_out,
                 guard.counts.seen,
-                guard.file.name,
+                guard.place,
             )
             total = self._sum_over_processes(torch.tensor(self._eval_loss)).item()
             output.metrics[f"{metric_key_prefix}_loss"] = total / (guard.counts.seen - num_left_out)

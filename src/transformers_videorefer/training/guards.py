@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from transformers_videorefer.data.batches.chat import name_of
+from transformers_videorefer.data.file_errors import FILE_ERRORS
 
 from .batches import IGNORED, MediaSizes, empty_batch, select_rows, visual_tokens_per_row
+from .config import VideoReferSFTConfig
 
 
 logger = logging.getLogger(__name__)
 
 # What a row that does not hold what it should, or whose files do not, makes readers raise.
-ROW_ERRORS = (ValueError, TypeError, LookupError, OSError)
+ROW_ERRORS = (ValueError, TypeError, LookupError, *FILE_ERRORS)
 REPORT = "row_report"
 # So many unusable rows are named in the log; the file of skipped rows holds all.
 MOST_NAMED = 20
@@ -220,15 +222,23 @@ class RowGuard:
     ):
         self.file = Path(folder) / "_logs" / (f"{name}-{process_index}.jsonl" if process_index else f"{name}.jsonl")
         self.max_bad_share = max_bad_share
+        self._is_first = process_index == 0
         self.fewest_rows = fewest_rows
         self.counts = RowCounts()
         self._last_reason = ""
         self._num_named = 0
 
+    @property
+    def place(self) -> str:
+        """`str`: The file, as seen from the output folder."""
+        return f"{self.file.parent.name}/{self.file.name}"
+
     def clear(self) -> None:
         """Forget the rows of an earlier run, before one begins anew."""
         self.counts = RowCounts()
-        self.file.unlink(missing_ok=True)
+        if self._is_first:  # also those of more processes than there are now
+            for file in self.file.parent.glob(f"{self.file.stem}*.jsonl"):
+                file.unlink(missing_ok=True)
 
     def record(self, report: RowReport, step: int) -> torch.Tensor:
         """Write down and name the rows of a batch that were left out.
@@ -259,7 +269,7 @@ class RowGuard:
         if self._num_named <= MOST_NAMED:
             logger.warning("%s", message)
         if self._num_named == MOST_NAMED:
-            logger.warning("Further rows that are left out stand only in %s.", self.file.name)
+            logger.warning("Further rows that are left out stand only in %s.", self.place)
 
     def add(self, seen: int, unusable: int, too_long: int) -> None:
         """Count rows of all processes, and stop if too many of them could not be used.
@@ -289,10 +299,29 @@ class RowGuard:
         if counts.unusable > self.max_bad_share * counts.seen:
             raise ValueError(
                 f"{counts.unusable} of {counts.seen} rows cannot be trained on, more than `max_bad_row_share` of "
-                f"{self.max_bad_share}.{last} Mend or remove the rows named in `{self.file.name}`, or raise the share."
+                f"{self.max_bad_share}.{last} Mend or remove the rows named in `{self.place}`, or raise the share."
             )
         if counts.seen and counts.seen == counts.unusable + counts.too_long:
             raise ValueError(
                 f"All {counts.seen} rows are left out, {counts.too_long} of them as too long.{last} "
-                f"`{self.file.name}` names the rows. Mend them, or raise `max_length` or `max_visual_tokens_per_batch`."
+                f"`{self.place}` names the rows. Mend them, or raise `max_length` or `max_visual_tokens_per_batch`."
             )
+
+
+def make_guards(args: VideoReferSFTConfig, train_dataset: Any) -> tuple[RowGuard, RowGuard]:
+    """Make the guards of a run.
+
+    Args:
+        args ([`VideoReferSFTConfig`]): Settings.
+        train_dataset (`Dataset` or `IterableDataset`): The training rows; of a small set the share is judged sooner.
+
+    Returns:
+        `tuple[RowGuard, RowGuard]`: Those of training rows and of evaluation rows, which stop nothing while any row can
+        be measured.
+    """
+    num_rows = len(train_dataset) if hasattr(train_dataset, "__len__") else FEWEST_ROWS
+    folder, index = args.output_dir, args.process_index
+    return (
+        RowGuard(folder, args.max_bad_row_share, process_index=index, fewest_rows=min(FEWEST_ROWS, num_rows)),
+        RowGuard(folder, 1.0, process_index=index, name="skipped_eval_rows"),
+    )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL
 from transformers_videorefer.modeling_videorefer import VideoReferForConditionalGeneration
 from transformers_videorefer.processing_videorefer import VideoReferProcessor
 from transformers_videorefer.repository_videorefer import edit_json, hub_id_or_none
@@ -153,6 +154,8 @@ def find_base(adapter: str | os.PathLike, base_model: str | os.PathLike | None =
         for folder in (Path(adapter).resolve().parent / name, Path(name)):
             if (folder / "config.json").is_file():
                 return str(folder)
+        if name in (TINY_MODEL, TINY_CHECKPOINT.name):
+            return str(TINY_CHECKPOINT)
         if hub_id_or_none(name):
             return name
     raise OSError(

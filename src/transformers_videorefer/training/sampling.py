@@ -151,8 +151,8 @@ def sample_same_videos(dataset: Any, args: VideoReferSFTConfig) -> SameVideoSamp
         [`SameVideoSampler`].
     """
     columns = [name for name in ("data_root", "video", "videos") if name in dataset.column_names]
-    values = dataset.select_columns(columns)[:]
-    rows = [dict(zip(columns, one, strict=True)) for one in zip(*(values[name] for name in columns), strict=True)]
+    values = dataset.select_columns(columns)[:] if columns else {}
+    rows = [{name: values[name][number] for name in columns} for number in range(len(dataset))]
     lengths = None
     if args.train_sampling_strategy == "group_by_length":
         # In pieces: a whole column of texts may not fit into memory, and row by row takes long.

@@ -65,6 +65,7 @@ class SavingMixin:
         if checkpoint is None:
             self.guard.clear()
             self.eval_guard.clear()
+            self.accelerator.wait_for_everyone()  # nobody writes before the old files are gone
             self.prepare_start()
         else:
             self.guard.counts = RowCounts.load(checkpoint)
@@ -80,14 +81,15 @@ class SavingMixin:
             if problem is not None:
                 logger.warning("The checkpoint %s may be incomplete: %s.", Path(wanted).name, problem)
             return os.fspath(wanted)
-        # One process looks, so that all go on from the same checkpoint.
+        # What the first process sees counts, so that all go on from the same checkpoint.
         found, passed_over = find_checkpoints(self.args.output_dir)
-        for name, problem in passed_over:
-            logger.warning("%s is passed over: %s.", name, problem)
+        if self.is_world_process_zero():
+            for name, problem in passed_over:
+                logger.warning("%s is passed over: %s.", name, problem)
         found = broadcast_object_list([found])[0]
-        if found is None:
+        if found is None and self.is_world_process_zero():
             logger.warning("There is no complete checkpoint to resume from. Training starts from the beginning.")
-        else:
+        elif found is not None:
             logger.info("Resuming from %s.", Path(found).name)
         return found
 
@@ -233,7 +235,7 @@ class SavingMixin:
         rates = sorted({f"{group['name']} {group['initial_lr']:g}" for group in self._optimizer_groups()})
         facts = [
             ("stage", args.stage),
-            ("parts that learn", "LoRA" if self._is_peft else ", ".join(args.trainable_modules)),
+            ("parts that learn", ", ".join(self._learning_modules) + (" (LoRA)" if self._is_peft else "")),
             (
                 "optimizer",
                 f"{args.matrix_optimizer} and {_plain(args.optim)}" if args.matrix_optimizer else _plain(args.optim),

@@ -123,8 +123,9 @@ def encode_shared_media(
         kwargs.pop(name, None) for name in ("pixel_values_videos", "pixel_values", "region_pixel_values")
     )
     distinct = model.encode_media(pixel_values_videos=videos, pixel_values=images)
-    video_index = _index(kwargs.pop("video_index", None), videos)
-    frame_index = _index(kwargs.pop("region_pixel_index", None), frames)
+    device = next(pixels.device for pixels in (videos, images, frames) if pixels is not None)
+    video_index = _index(kwargs.pop("video_index", None), videos, device)
+    frame_index = _index(kwargs.pop("region_pixel_index", None), frames, device)
     outputs = dict(distinct)
     if videos is not None:
         # Patch features stay as they are: regions read them off the distinct videos.
@@ -153,10 +154,8 @@ def encode_shared_media(
     return args, {**kwargs, "mm_encoder_outputs": outputs}
 
 
-def _index(index: torch.Tensor | None, pixels: torch.Tensor | None) -> torch.Tensor:
+def _index(index: torch.Tensor | None, pixels: torch.Tensor | None, device: torch.device) -> torch.Tensor:
     """Return which picture each one of the batch is, also where none came again."""
     if index is not None:
         return index
-    if pixels is None:
-        return torch.zeros(0, dtype=torch.long)
-    return torch.arange(len(pixels), device=pixels.device)
+    return torch.arange(0 if pixels is None else len(pixels), device=device)

@@ -262,6 +262,8 @@ def _published_rows(
 def _load_set(source: DataSource, streaming: bool) -> Any:
     path = Path(source.path)
     if path.is_file():
+        if not path.stat().st_size:  # `datasets` would end with a bare StopIteration
+            raise ValueError(f"{source.path!r} holds no rows. Check the file, or leave the source out.")
         return datasets.load_dataset("json", data_files=source.path, split="train", streaming=streaming)
     if (path / "state.json").is_file():  # written by `save_to_disk`
         dataset = datasets.load_from_disk(source.path)

@@ -86,7 +86,7 @@ def standardize_regions(
         batch_size (`int`): Rows at once.
 
     Raises:
-        ValueError: If the rows have no regions, or the weights are split among processes.
+        ValueError: If the rows have fewer than two region frames, or the weights are split among processes.
     """
     layer = model.model.region_encoder.linear_1
     if is_deepspeed_zero3_enabled():
@@ -105,6 +105,11 @@ def standardize_regions(
     if not pooled:
         raise ValueError("`region_statistics_rows` found no regions in the rows it looked at. Leave it out.")
     features = torch.cat(pooled)
+    if len(features) < 2:
+        raise ValueError(
+            "`region_statistics_rows` found one region frame in the rows it looked at, which has no deviation. Pass more "
+            "rows, or leave it out."
+        )
     deviation, mean = torch.std_mean(features, dim=0)
     scale = (1 / deviation.clamp_min(_SMALLEST_DEVIATION)).to(layer.weight)
     layer.weight.mul_(scale)

@@ -21,7 +21,7 @@ from .batches import (
 from .config import VideoReferSFTConfig
 from .defaults import load_model, make_collator
 from .evaluating import EvaluationMixin
-from .guards import FEWEST_ROWS, REPORT, RowGuard, RowReport
+from .guards import REPORT, RowReport, make_guards
 from .optimizers import build_optimizer, learning_rates_of, parameter_groups
 from .progress import ProgressCallback
 from .sampling import check_order, is_ordered, sample_same_videos
@@ -85,11 +85,7 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
         **kwargs: Any,
     ):
         args = VideoReferSFTConfig(output_dir="videorefer-sft") if args is None else args
-        if args.n_gpu > 1:
-            raise ValueError(
-                f"One process sees {args.n_gpu} GPUs and would cut batches between videos and their text. Start one "
-                "process per GPU with `accelerate launch`, or show it one with `CUDA_VISIBLE_DEVICES=0`."
-            )
+        _check_devices(args)
         self.dataset_names = list(dataset_names)
         if isinstance(model, str):
             model = load_model(model, args, quantization_config)
@@ -132,23 +128,16 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
             check_adapters(self.model)
         self._weights_dtype = self._learn_in_float32()
         self._auxiliary = AuxiliaryLosses(self._inner, auxiliary_losses) if auxiliary_losses else None
+        self._add_hooks()
+        learning = {module_of_parameter(name) for name, one in self.model.named_parameters() if one.requires_grad}
+        self._learning_modules = sorted(learning - {None})
+        self.guard, self.eval_guard = make_guards(args, self.train_dataset)
+        self.add_callback(ProgressCallback(self))
+
+    def _add_hooks(self) -> None:
         self._inner.model.register_forward_pre_hook(encode_shared_media, with_kwargs=True)
         if self.is_fsdp_enabled:
             self._inner.model.register_forward_hook(lambda *_: gather_head(self._inner))
-        learning = {module_of_parameter(name) for name, one in self.model.named_parameters() if one.requires_grad}
-        self._learning_modules = sorted(learning - {None})
-        self.guard, self.eval_guard = self._make_guards()
-        self.add_callback(ProgressCallback(self))
-
-    def _make_guards(self) -> tuple[RowGuard, RowGuard]:
-        """Make the guards of training rows, and of evaluation rows, which stop nothing while any can be measured."""
-        num_rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else FEWEST_ROWS
-        folder, index = self.args.output_dir, self.args.process_index
-        share, fewest = self.args.max_bad_row_share, min(FEWEST_ROWS, num_rows)
-        return (
-            RowGuard(folder, share, process_index=index, fewest_rows=fewest),
-            RowGuard(folder, 1.0, process_index=index, name="skipped_eval_rows"),
-        )
 
     @property
     def _unwrapped(self) -> PreTrainedModel:
@@ -406,3 +395,12 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
             logs["too_long_rows"] = self.guard.counts.too_long
             logs.update(self._learning_rates)
         super().log(logs, start_time)
+
+
+def _check_devices(args: VideoReferSFTConfig) -> None:
+    """Refuse what the library would do with several GPUs in one process."""
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"One process sees {args.n_gpu} GPUs and would cut batches between videos and their text. Start one process "
+            "per GPU with `accelerate launch`, or show it one with `CUDA_VISIBLE_DEVICES=0`."
+        )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-ASSETS = Path(__file__).parents[1] / "assets"
+ASSETS = Path(__file__).parent / "assets"
 TINY_MODEL = "tiny"
 TINY_CHECKPOINT = ASSETS / "videorefer-tiny"
 TINY_NOTICE = "tiny knows only its own toy world of coloured shapes; its answers about anything else mean nothing."
