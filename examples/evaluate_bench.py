@@ -30,7 +30,7 @@ def main() -> None:
     common.add_argument("--debug", action="store_true", help="show library messages")
     add_eval_commands(parser, parents=[common])
     arguments = parser.parse_args()
-    arguments.run(arguments)
+    raise SystemExit(arguments.run(arguments))
 
 
 if __name__ == "__main__":

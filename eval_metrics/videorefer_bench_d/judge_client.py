@@ -6,9 +6,10 @@ import logging
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_DELAY_SECONDS = 60.0
 # A server that asks for more patience than this is given up on for the item.
 MAX_RETRY_AFTER_SECONDS = 600.0
+_SCHEMA_WORDS = re.compile("response_?format|schema", re.IGNORECASE)
 
 
 class RequestFailedError(Exception):
@@ -36,11 +38,13 @@ class RequestFailedError(Exception):
     Args:
         reason (`str`): What happened.
         status (`int`, *optional*): The HTTP status, if there was an answer.
+        names_schema (`bool`, *optional*, defaults to `False`): Whether the server speaks of the schema of the reply.
     """
 
-    def __init__(self, reason: str, status: int | None) -> None:
+    def __init__(self, reason: str, status: int | None, *, names_schema: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.names_schema = names_schema
 
 
 @dataclass
@@ -101,12 +105,7 @@ class EndpointJudge:
                 raise ValueError(f"`{name}` is {getattr(self, name)}. It must be at least {least}.")
         if self.timeout_seconds <= 0:
             raise ValueError(f"`timeout_seconds` is {self.timeout_seconds}. It must be above 0.")
-        base_url = self.base_url or os.environ.get("OPENAI_BASE_URL")  # the client reads the variable too
-        if base_url and not _is_address(base_url):
-            raise ValueError(
-                f"`base_url` is {base_url!r}, which is no address of an endpoint. Pass one such as "
-                "'http://localhost:8000/v1'."
-            )
+        _check_address(self.base_url or os.environ.get("OPENAI_BASE_URL"))  # the client reads the variable too
         # Servers of one's own usually want no key, but the client insists on one.
         key = self.api_key or os.environ.get("OPENAI_API_KEY") or (None if self.base_url is None else "none")
         if key is None:
@@ -118,7 +117,9 @@ class EndpointJudge:
                 f"`model` is {self.model!r}, which may change its weights any day. Pass a dated id, such as "
                 "'gpt-4o-2024-11-20'."
             )
-        self._takes_schema = True
+        self._takes_schema, self._has_used_schema = True, False
+        self._has_answered = self._seems_down = False
+        self._is_over = threading.Event()
 
     def ask_all(self, pairs: Sequence[tuple[str, str]]) -> list[Reply]:
         """Get a reply for every pair, each distinct pair being asked once.
@@ -133,10 +134,16 @@ class EndpointJudge:
             OSError: If the endpoint refuses all requests (key, rights, quota or model id).
         """
         distinct = list(dict.fromkeys(pairs))
+        self._is_over.clear()
         executor = ThreadPoolExecutor(self.concurrency)
         try:
-            replies = dict(zip(distinct, executor.map(self._ask, distinct), strict=True))
+            futures = [executor.submit(self._ask, pair) for pair in distinct]
+            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in finished:
+                future.result()  # raises what refuses all requests, while others still wait for their turn
+            replies = {pair: future.result() for pair, future in zip(distinct, futures, strict=True)}
         finally:
+            self._is_over.set()  # wakes the threads that pause
             executor.shutdown(cancel_futures=True)
         first = {pair: index for index, pair in reversed(list(enumerate(pairs)))}
         # A repeated pair costs nothing more.
@@ -172,16 +179,19 @@ class EndpointJudge:
         """Get the reply of one pair from the disk or the endpoint."""
         if (known := self.cached(pair)) is not None:
             return known
-        reply = Reply()
+        reply, names_schema = Reply(), False
         for structured in (True, False) if self._takes_schema else (False,):
             try:
                 completion = self._complete(pair, structured, reply)
             except RequestFailedError as failure:
-                reply.error = str(failure)
+                reply.error, names_schema = str(failure), failure.names_schema
                 if failure.status in (400, 422) and structured:  # many servers know no JSON schema
                     continue
                 return reply
-            if self._takes_schema and not structured:
+            if structured:
+                self._has_used_schema = True
+            # One item may be refused for reasons of its own, such as its length.
+            elif self._takes_schema and (names_schema or not self._has_used_schema):
                 logger.warning("The judge takes no JSON schema (%s) and is asked for the text form.", reply.error)
                 self._takes_schema = False
             # A reply without scores is asked for again on the next run.
@@ -199,20 +209,28 @@ class EndpointJudge:
         while True:
             reply.num_requests += 1
             try:
-                return _read_completion(self._client.chat.completions.create(**arguments))
+                completion = _read_completion(self._client.chat.completions.create(**arguments))
+                self._has_answered = True
+                return completion
             except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
                 raise self._refused(error) from error
             except (openai.APIError, json.JSONDecodeError) as error:
                 # No status: no connection, a dropped one, a time-out, or an answer that is no completion.
                 response = getattr(error, "response", None)
                 status = None if response is None else response.status_code
+                self._has_answered |= response is not None
                 if getattr(error, "code", None) == "insufficient_quota":
                     raise self._refused(error) from error
                 delay = self._delay(attempt, None if response is None else response.headers.get("retry-after"))
                 is_passing = status is None or status in (408, 409, 429) or status >= 500
-                if not is_passing or attempt == self.max_retries or delay > MAX_RETRY_AFTER_SECONDS:
-                    raise RequestFailedError(_short(error), status) from error
-            time.sleep(delay)
+                # Where nobody ever answered, one description is patient for all: hundreds would take many minutes.
+                num_retries = 0 if self._seems_down and not self._has_answered else self.max_retries
+                if not is_passing or attempt >= num_retries or delay > MAX_RETRY_AFTER_SECONDS:
+                    self._seems_down |= isinstance(error, openai.APIConnectionError)
+                    names_schema = _SCHEMA_WORDS.search(str(error)) is not None
+                    raise RequestFailedError(_short(error), status, names_schema=names_schema) from error
+            if self._is_over.wait(delay):
+                raise RequestFailedError("the run ended before this description was judged", status)
             attempt += 1
 
     def _refused(self, error: Exception) -> OSError:
@@ -230,6 +248,21 @@ class EndpointJudge:
 
 # Settings that a run may give, beside the model, its address and the cache.
 ENDPOINT_OPTIONS = tuple(one.name for one in fields(EndpointJudge) if one.name not in ("model", "base_url", "cache"))
+
+
+def _check_address(base_url: str | None) -> None:
+    """Refuse what names no server, and passwords: the address is kept with each reply."""
+    is_address = not base_url or _is_address(base_url)
+    if base_url and "@" in base_url and not (is_address and urlsplit(base_url).username is None):
+        raise ValueError(
+            "`base_url` holds a user name or password, which would get into cached replies and messages. Pass the "
+            "address without it, and the key as `api_key` (or in the environment variable OPENAI_API_KEY)."
+        )
+    if not is_address:
+        raise ValueError(
+            f"`base_url` is {base_url!r}, which is no address of an endpoint. Pass one such as "
+            "'http://localhost:8000/v1'."
+        )
 
 
 def _is_address(text: str) -> bool:

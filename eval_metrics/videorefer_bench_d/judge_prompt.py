@@ -5,7 +5,7 @@ from typing import Any
 
 
 # Part of every cache key: raise it with any change of the prompts or of how replies are read.
-VERSION = "1.1"
+VERSION = "1.2"
 MAX_SCORE = 5
 DIMENSIONS = {
     "SC": "Subject Correspondence",

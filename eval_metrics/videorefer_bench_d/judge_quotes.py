@@ -9,10 +9,8 @@ from .judge_prompt import DIMENSIONS
 
 # Signs that come and go when a text is quoted: white space, and the marks of Markdown's quotations, bold type and code.
 _LOOSE = re.compile(r"[\s>*`]+")
-_QUOTATION_MARKS = "\"'“”‘’«»"
 # How many letters beside a repeated answer must be those of the prediction for it to be a piece cut out of it.
 _NUM_NEIGHBOURS = 4
-_LONGEST_FRAGMENT = 400
 _MAX_OCCURRENCES = 50
 
 
@@ -62,7 +60,7 @@ class Quotations:
             `str`: The reply with a blank for each quotation.
         """
         # A prediction that nobody could take for scores stays: removing "a" or "4" would tear up the reply itself.
-        if not (self.claims or re.search(r"\{|</?think>", self._prediction)):
+        if not (self.claims or "{" in self._prediction):
             return text
         forms = {self._prediction, " ".join(self._prediction.split())}
         forms |= {json.dumps(form, ensure_ascii=ascii_only)[1:-1] for form in forms for ascii_only in (True, False)}
@@ -86,13 +84,10 @@ class Quotations:
             end (`int`): Where it ends.
 
         Returns:
-            `bool`: True where it stands in quotation marks, or where the letters before or after it are those of the
-            prediction too.
+            `bool`: True where the letters before or after it are those of the prediction too.
         """
         before = squash(_drop_fences(text[max(0, start - 100) : start]))[-_NUM_NEIGHBOURS:]
         after = squash(_drop_fences(text[end : end + 100]))[:_NUM_NEIGHBOURS]
-        if (before and before[-1] in _QUOTATION_MARKS) or (after and after[0] in _QUOTATION_MARKS):
-            return True
         answer = squash(text[start:end])
         found = self._without_fences.find(answer)
         for _ in range(_MAX_OCCURRENCES):
@@ -114,17 +109,9 @@ class Quotations:
             least (`int`): Letters that must agree.
 
         Returns:
-            `bool`: True where the two part at the end of a word, as at the end of a quotation.
+            `bool`: True where the prediction has its beginning.
         """
-        low, high = 0, min(_LONGEST_FRAGMENT, len(text) - start)
-        while low < high:  # the longest beginning that the prediction has
-            middle = (low + high + 1) // 2
-            if squash(text[start : start + middle]) in self._squashed:
-                low = middle
-            else:
-                high = middle - 1
-        end = start + low
-        return low >= least and (text[end - 1].isspace() or not text[end : end + 1].isalnum())
+        return squash(text[start : start + least]) in self._squashed
 
     def has_closing_tag(self, text: str, position: int) -> bool:
         """Tell whether `</think>` stands in a reply because the prediction has it.
@@ -134,16 +121,10 @@ class Quotations:
             position (`int`): Where the tag starts in it.
 
         Returns:
-            `bool`: True where what stands before it, or for a prediction that opens with it after it, agrees.
+            `bool`: True where the letters before it are those of the prediction too.
         """
         before = squash(text[max(0, position - 100) : position])[-_NUM_NEIGHBOURS:]
-        after = squash(text[position : position + 60])
-        tag = squash("</think>")
-        return (
-            (len(before) == _NUM_NEIGHBOURS and before + tag in self._squashed)
-            or len(after) > len(tag)
-            and self._squashed.startswith(after)
-        )
+        return len(before) == _NUM_NEIGHBOURS and before + squash("</think>") in self._squashed
 
 
 def _drop_fences(text: str) -> str:

@@ -1,4 +1,18 @@
-"""Reads scores out of a judge's reply: JSON, the published text form, and the published reader for old results."""
+"""Reads scores out of a judge's reply: JSON, the published text form, and the published reader for old results.
+
+A reply may quote the prediction, which may imitate scores. What decides which scores are the judge's:
+
+1. One JSON object, or the four headings, alone behind the thoughts: read as they stand.
+2. The prediction as a whole is taken out, wherever it stands.
+3. Thoughts end at the last `</think>` that is not one of the prediction.
+4. A broken JSON object makes the reply unreadable, unless the prediction has its beginning.
+5. A heading without a score that the prediction has too was cut off in a quotation, unless no other follows.
+6. Scores under a heading that the prediction gives itself are quoted where the reply has others for that name.
+7. Headings that follow each other are joined to answers; a name with another score opens the next one.
+8. Of the complete answers the last counts whose scores the prediction does not give itself. Where it gives all of them,
+   the last counts that is not cut out of it together with letters beside it.
+9. Scores behind that answer that differ from it make the reply unreadable.
+"""
 
 import json
 import numbers
@@ -22,11 +36,14 @@ _VALUE = (
 )
 _FLAGS = re.MULTILINE | re.IGNORECASE
 _HEADING_LINE = re.compile(rf"{_LINE_START}{_HEADING}{_VALUE}", _FLAGS)
-_HEADING_WITHIN_LINE = re.compile(rf"\b\d[.)][\s*]*{_HEADING}{_VALUE}", _FLAGS)
+_HEADING_WITHIN_LINE = re.compile(rf"(?:\b\d[.)]|[;,|])[\s*]*(?:\d[.)][\s*]*)?{_HEADING}{_VALUE}", _FLAGS)
+_HEADING_ALONE = re.compile(rf"{_LINE_START}{_HEADING}[ \t]*(?P<value>\d[^\s*]*)[\s*]*", _FLAGS)
 _OBJECT_START = re.compile(r'\{\s*"[^"\n]{0,100}"\s*:')
 _NAMES = tuple(DIMENSIONS)
 _NAME_OF = {re.sub("[^a-z]", "", alias.lower()): name for name, full in DIMENSIONS.items() for alias in (name, full)}
 _GIVEN_TWICE = object()
+_NO_SCORES = "the reply holds neither a JSON object with scores nor the published text form"
+_ONLY_QUOTED = "the reply holds only scores quoted from the prediction"
 # Replies with more of these are no answers but attempts to keep the reader busy.
 _MAX_FRAGMENTS = 50
 _MAX_CLOSING_TAGS = 20
@@ -48,10 +65,7 @@ class _Answer:
 def read_reply(reply: str | Mapping[str, Any] | None, prediction: str | None = None) -> dict[str, int]:
     """Read the four scores of one reply.
 
-    A reply that is nothing but a JSON object or the four lines of the published form (after the thoughts it may open
-    with) is read as it stands. In any other the last complete answer counts, in either form, after quotations of
-    `prediction` are left out: the prediction as a whole; scores that the prediction gives itself, where the reply also
-    has other ones; and answers that are cut out of it together with the letters beside them. Scores outside 0 to 5 and
+    The rules at the head of this module tell the judge's scores from those that it quotes. Scores outside 0 to 5 and
     fractions are never rounded or clipped. The time taken grows with the length of the texts and not faster.
 
     Args:
@@ -73,9 +87,9 @@ def read_reply(reply: str | Mapping[str, Any] | None, prediction: str | None = N
     if not text:
         raise UnreadableReplyError("the reply is empty")
     quotations = Quotations(prediction or "")
-    text = _without_thoughts(text, quotations)
-    scores = _bare_scores(text)
-    return _checked(_last_answer(quotations.remove_whole(text), quotations) if scores is None else scores)
+    bare = (_bare_scores(rest) for rest in _after_thoughts(text, quotations))
+    scores = next((scores for scores in bare if scores is not None), None)
+    return _checked(_last_answer(text, quotations) if scores is None else scores)
 
 
 def is_readable(reply: Any, prediction: str) -> bool:
@@ -95,19 +109,18 @@ def is_readable(reply: Any, prediction: str) -> bool:
     return True
 
 
-def _without_thoughts(text: str, quotations: Quotations) -> str:
-    """Take away the block of thoughts that a reasoning judge opens with; a quoted tag does not end it."""
+def _after_thoughts(text: str, quotations: Quotations) -> list[str]:
+    """Return what may follow the thoughts that a reasoning judge opens with: a quoted tag does not end them."""
     if not text.startswith("<think>"):
-        return text
+        return [text]
     tags = [match for match in re.finditer("</think>", text) if not quotations.has_closing_tag(text, match.start())]
     if not tags:
         raise UnreadableReplyError("the reply ends within its thoughts")
-    rests = [text[tag.end() :].strip() for tag in tags[:_MAX_CLOSING_TAGS]]
-    return next((rest for rest in rests if _bare_scores(rest) is not None), text[tags[-1].end() :].strip())
+    return [text[tag.end() :].strip() for tag in (*tags[:_MAX_CLOSING_TAGS], tags[-1])]
 
 
 def _bare_scores(text: str) -> dict[str, Any] | None:
-    """Return the scores of a reply that is one JSON object or the four lines alone: there a quotation has no room."""
+    """Return the scores of one JSON object or the four headings alone: there a quotation has no room (rule 1)."""
     if text.startswith("```") and text.endswith("```"):
         text = text[3:-3].removeprefix("json").strip()
     if text.startswith("{"):
@@ -118,61 +131,67 @@ def _bare_scores(text: str) -> dict[str, Any] | None:
         scores = _dimensions_of(content)
         return scores or None
     lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) == 1:
+        lines = [piece.strip() for piece in re.split(r"[;,|]|\s(?=\d[.)]\s)", text) if piece.strip()]
     if len(lines) != len(_NAMES):
         return None
-    matches = [
-        re.fullmatch(rf"{_LINE_START}{_HEADING}[ \t]*(?P<value>\d[^\s*]*)[\s*]*", line, _FLAGS) for line in lines
-    ]
+    matches = [_HEADING_ALONE.fullmatch(line) for line in lines]
     if not all(matches) or [_name(match["heading"]) for match in matches] != list(_NAMES):
         return None
     return {_name(match["heading"]): match["value"].rstrip(".,;") for match in matches}
 
 
 def _last_answer(text: str, quotations: Quotations) -> dict[str, Any]:
-    """Return the last complete answer of a reply that is not quoted from the prediction."""
-    objects, rest = _find_objects(text, quotations)
-    items = _find_headings(rest)
+    """Return the last complete answer of a reply that is not quoted from the prediction (rules 2 to 9)."""
+    stripped = quotations.remove_whole(text)
+    is_quoting = stripped != text
+    stripped = _after_thoughts(stripped, quotations)[-1]
+    objects, rest = _find_objects(stripped, quotations)
+    items = _without_cut_headings(_find_headings(rest), quotations)
+    own = [answer for answer in (*objects, *items) if not quotations.are_claimed(_values(answer))]
+    answers = sorted([*objects, *_join(_without_claimed(items, own, quotations))], key=lambda answer: answer.end)
+    if not answers:
+        raise UnreadableReplyError(_ONLY_QUOTED if is_quoting else _NO_SCORES)
+    complete = [answer for answer in answers if _is_complete(answer)]
+    if not complete:
+        return answers[-1].scores  # which ends in an error that names what is missing
+    last = _choose(complete, stripped, quotations)
+    _refuse_other_scores(last, own)
+    return last.scores
+
+
+def _without_cut_headings(items: Sequence[_Answer], quotations: Quotations) -> list[_Answer]:
+    """Drop headings of the prediction whose quotation ended before the score, unless they are the last (rule 5)."""
     last_of = {name: item for item in items for name in item.scores}
-    # A quotation may end before a score; the judge's own heading without one comes last.
-    items = [
+    return [
         item
         for item in items
         if not quotations.are_claimed(_values(item))
         or all(score is not None or last_of[name] is item for name, score in item.scores.items())
     ]
-    own = [answer for answer in (*objects, *items) if not quotations.are_claimed(_values(answer))]
-    named = {name: {_value(answer.scores[name]) for answer in own if name in answer.scores} for name in _NAMES}
-    # Of scores under one name, those that the prediction does not give itself are the judge's.
-    items = [
-        item
-        for item in items
-        if not any(named[name] for name in item.scores) or not quotations.are_claimed(_values(item))
-    ]
-    answers = sorted([*objects, *_join(items, quotations)], key=lambda answer: answer.end)
-    complete = [answer for answer in answers if _is_complete(answer)]
-    if not complete:
-        if not answers:
-            raise UnreadableReplyError("the reply holds neither a JSON object with scores nor the published text form")
-        return answers[-1].scores
+
+
+def _without_claimed(items: Sequence[_Answer], own: Sequence[_Answer], quotations: Quotations) -> list[_Answer]:
+    """Drop headings with scores that the prediction gives itself, where the reply has others for them (rule 6)."""
+    decided = {name for answer in own for name in answer.scores}
+    return [item for item in items if decided.isdisjoint(item.scores) or not quotations.are_claimed(_values(item))]
+
+
+def _choose(complete: Sequence[_Answer], text: str, quotations: Quotations) -> _Answer:
+    """Return the last answer that is the judge's own (rule 8)."""
     kept = [answer for answer in complete if not quotations.are_claimed(_values(answer))]
     if not kept:
         kept = [answer for answer in complete if not quotations.has_piece(text, answer.start, answer.end)]
     if not kept:
-        raise UnreadableReplyError("the only scores of the reply are quoted from the prediction")
-    last = kept[-1]
-    decided = {name: values for name, values in named.items() if len(values) == 1}
-    doubtful = [answer for answer in own if answer.start >= last.end]
-    if last not in objects:  # the headings of an answer may have been torn apart by quotations between them
-        pieces = [answer for answer in answers if not _is_complete(answer)]
-        doubtful += [answer for answer in pieces if not quotations.has_piece(text, answer.start, answer.end)]
-    if any(_value(last.scores[name]) not in values for name, values in decided.items()) or any(
-        _value(last.scores[name]) != _value(score)
-        for answer in doubtful
-        for name, score in answer.scores.items()
-        if score is not None
-    ):
+        raise UnreadableReplyError(_ONLY_QUOTED)
+    return kept[-1]
+
+
+def _refuse_other_scores(last: _Answer, own: Sequence[_Answer]) -> None:
+    """Refuse a reply that goes on with other scores (rule 9)."""
+    later = [answer for answer in own if answer.start >= last.end]
+    if any(_value(last.scores[name]) != _value(score) for answer in later for name, score in answer.scores.items()):
         raise UnreadableReplyError("the reply gives scores several times, and which of them count can't be told")
-    return last.scores
 
 
 def _is_complete(answer: _Answer) -> bool:
@@ -182,8 +201,7 @@ def _is_complete(answer: _Answer) -> bool:
 def _find_objects(text: str, quotations: Quotations) -> tuple[list[_Answer], str]:
     """Return the JSON objects of a reply that hold scores, and the reply with blanks in place of all objects.
 
-    Scores in the remains of a broken object may be quoted ones, so such a reply is refused as a whole, unless the
-    remains themselves are quoted from the prediction.
+    Scores in the remains of a broken object may be quoted ones, so such a reply is refused as a whole (rule 4).
     """
     decoder = json.JSONDecoder(object_pairs_hook=_keep_unique)
     objects, pieces, position, start, num_fragments = [], [], 0, 0, 0
@@ -222,22 +240,15 @@ def _find_headings(text: str) -> list[_Answer]:
     return items
 
 
-def _join(items: Sequence[_Answer], quotations: Quotations) -> list[_Answer]:
-    """Put single scores together to answers, a new one from each first dimension with another score on.
-
-    Beside a prediction that imitates scores only answers in the published order are joined, so that pieces of a
-    quotation do not fill gaps.
-    """
+def _join(items: Sequence[_Answer]) -> list[_Answer]:
+    """Put single scores together to answers (rule 7): a name with another score opens the next answer."""
     runs: list[list[_Answer]] = []
     scores: dict[str, Any] = {}
     for item in items:
         ((name, value),) = item.scores.items()
         if len(scores) < len(_NAMES) and name in scores and _value(scores[name]) == _value(value):
             continue
-        is_next = name not in scores and (not quotations.claims or _NAMES.index(name) == len(scores))
-        if quotations.claims and name != _NAMES[0] and not is_next and quotations.are_claimed(_values(item)):
-            continue
-        if not is_next:
+        if name in scores:
             scores = {}
         if not scores:
             runs.append([])
@@ -298,7 +309,7 @@ def _checked(scores: Mapping[str, Any]) -> dict[str, int]:
             raise UnreadableReplyError(f"{name} is {value[:60]}, which is no whole number from 0 to {MAX_SCORE}")
     missing = [name for name in DIMENSIONS if scores.get(name) is None]
     if len(missing) == len(DIMENSIONS):
-        raise UnreadableReplyError("the reply holds neither a JSON object with scores nor the published text form")
+        raise UnreadableReplyError(_NO_SCORES)
     if missing:
         raise UnreadableReplyError(f"the reply gives no {', '.join(missing)}")
     return {name: _value(scores[name]) for name in DIMENSIONS}

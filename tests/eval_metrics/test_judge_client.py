@@ -139,6 +139,51 @@ def test_a_server_without_schemas_is_asked_for_the_published_text(metric, tmp_pa
         assert len(server.requests) == 4
 
 
+@pytest.mark.parametrize("status", [400, 422])
+def test_one_item_that_is_refused_with_the_schema_changes_nothing_for_the_others(metric, status):
+    def script(prediction, n):
+        return {"status": status, "error": {"message": "too long"}} if (prediction, n) == ("b", 0) else GOOD
+
+    with JudgeServer(script) as server:
+        result = ask(metric, server, ["a", "b", "c"], concurrency=1)
+        assert result["num_unscored"] == 0
+        assert ["response_format" in request for request in server.requests] == [True, True, False, True]
+
+
+def test_a_refusal_that_names_the_schema_counts_for_all_that_follow(metric):
+    refused = {"status": 400, "error": {"message": "'response_format' of this type is unavailable now"}}
+    with JudgeServer(lambda prediction, n: refused if (prediction, n) == ("b", 0) else GOOD) as server:
+        assert ask(metric, server, ["a", "b", "c"], concurrency=1)["num_unscored"] == 0
+        assert ["response_format" in request for request in server.requests] == [True, True, False, False]
+
+
+def test_an_endpoint_that_is_not_there_is_tried_repeatedly_for_the_first_description_alone(metric):
+    options = {"model": MODEL, "base_url": "http://127.0.0.1:1/v1", "concurrency": 1, **FAST}
+    result = metric.compute(predictions=list("abc"), references=["r"] * 3, **options)
+    assert (result["num_unscored"], result["usage"]["num_requests"]) == (3, 3 + 1 + 1)
+
+
+def test_an_endpoint_that_answered_once_is_tried_repeatedly_for_all(metric):
+    with JudgeServer(lambda prediction, n: GOOD if prediction == "a" else {"drop": True}) as server:
+        assert ask(metric, server, list("abc"), concurrency=1)["usage"]["num_requests"] == 1 + 3 + 3
+
+
+def test_a_refusal_ends_the_run_although_other_requests_pause(metric):
+    pausing = threading.Event()
+
+    def script(prediction, n):
+        if prediction == "a":
+            pausing.set()
+            return {"status": 429, "headers": {"Retry-After": "60"}}
+        pausing.wait(20)
+        return {"status": 401, "error": {"message": "wrong key"}}
+
+    start = time.monotonic()
+    with JudgeServer(script) as server, pytest.raises(OSError, match="refuses requests .AuthenticationError"):
+        ask(metric, server, ["a", "b"], concurrency=2)
+    assert time.monotonic() - start < 30
+
+
 @pytest.mark.parametrize("change", ["model", "max_tokens", "reference", "prediction", "base_url", "version"])
 def test_whatever_decides_a_reply_decides_the_cache(metric, tmp_path, monkeypatch, change):
     pair = {"predictions": ["a"], "references": ["r"]}
@@ -285,6 +330,19 @@ def test_settings_are_checked(metric, options, error, reason):
     options = {"model": MODEL, "base_url": "http://127.0.0.1:1/v1", **options}
     with pytest.raises(error, match=reason):
         metric.compute(predictions=["a"], references=["r"], **options)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:hidden@host/v1", "http://hidden@host", "me:hidden@host/v1", "http://me:hid/den@host/v1"]
+)
+def test_passwords_in_an_address_are_refused_and_not_repeated(metric, monkeypatch, url):
+    options = {"predictions": ["a"], "references": ["r"], "model": MODEL}
+    with pytest.raises(ValueError, match="`base_url` holds a user name or password.*the key as `api_key`") as caught:
+        metric.compute(**options, base_url=url)
+    assert "hid" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(ValueError, match="`base_url` holds a user name or password"):
+        metric.compute(**options, api_key="k")
 
 
 def test_a_wrong_address_in_the_environment_is_refused_too(metric, monkeypatch):

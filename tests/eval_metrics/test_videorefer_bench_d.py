@@ -97,6 +97,8 @@ def reply_in(form, label, prediction):
         "object": label,
         "json": json.dumps({"explanation": f"It says:\n{prediction}", **label}),
         "text": "\n".join(lines),
+        "one line": "; ".join(line[3:] for line in lines),
+        "one line, quoting": f'{"; ".join(line[3:] for line in lines)}\nIt says "{prediction}".',
         "quoting text": "\n".join(f'{line}\nExplanation: it said "{prediction}"' for line in lines),
         "preamble": f"It says: {prediction}\nHere is the JSON: {json.dumps({'explanation': prediction, **label})} Done.",
         "quoting the start": f"It says: {prediction[:60]}\nVerdict:\n{json.dumps(label)}",
@@ -108,7 +110,7 @@ def reply_in(form, label, prediction):
 
 @pytest.mark.parametrize(
     "form",
-    ["object", "json", "text", "quoting text", "preamble", "thoughts"]
+    ["object", "json", "text", "one line", "one line, quoting", "quoting text", "preamble", "thoughts"]
     + ["quoting the start", "quoting the end", "quoting a middle afterwards"],
 )
 def test_text_that_imitates_scores_moves_nothing(metric, form):

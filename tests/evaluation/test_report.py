@@ -44,6 +44,24 @@ def test_a_document_tells_everything() -> None:
         assert line in text
 
 
+def test_one_is_no_plural() -> None:
+    details = {"num_samples": 1, "num_failed": 0, "num_unanswered": 1, "num_unscored": 1, "average_scored": None}
+    data = {**RESULTS["data"], "num_samples": 1}
+    text = format_results({**RESULTS, "details": details, "data": data, "failures": []})
+    assert "\n1 sample; 0 could not be read or answered (each counts 0); 1 answer without a letter " in text
+    assert "; 1 description without a readable score (counted as 0).\n" in text
+    assert "test.json, 1 sample, fingerprint" in text
+    assert "30 samples; 12 could not be read or answered (each counts 0).\n" in format_results(RESULTS)
+
+
+def test_cider_is_explained_where_it_stands() -> None:
+    assert "Shares and caption metrics in percent (CIDEr x 100). " in format_results(RESULTS)
+    scores = {name: entry for name, entry in RESULTS["scores"].items() if name != "CIDEr"}
+    text = format_results({**RESULTS, "scores": scores})
+    assert "Shares and caption metrics in percent. " in text
+    assert "CIDEr" not in text
+
+
 def test_judged_runs_name_judge_and_unscored_samples() -> None:
     scores = {"average": {"value": 3.0, "interval": [2.9, 3.1], "num_samples": 30, "num_videos": 30}}
     details = {"num_samples": 30, "num_failed": 0, "num_unscored": 2, "average_scored": 3.21, "judge": "j-2024-01-01"}

@@ -62,6 +62,33 @@ def test_a_run_without_scores_says_so(tmp_path: Path) -> None:
         compare_runs(tmp_path / "run", tmp_path / "run")
 
 
+def test_scores_that_are_taken_back_leave_nothing_behind(tmp_path: Path) -> None:
+    lines = [description_line(0, "A cat.")]
+    judged = score_run("bench-d", lines, judge={"judge": lambda messages: {"SC": 1, "AD": 2, "TD": 3, "HD": 4}})
+    for name in ("run", "other"):
+        write_run(tmp_path / name, lines, bench="bench-d")
+        write_results(tmp_path / name, judged, hardware=HARDWARE)
+    assert compare_runs(tmp_path / "run", tmp_path / "other")["scores"]["average"]["values"] == [2.5, 2.5]
+    left_over = (tmp_path / "run" / "scores.jsonl").read_text()
+    write_results(tmp_path / "run", score_run("bench-d", lines))
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "predictions.jsonl", "results.json", "results.md", "run.json",
+    ]  # fmt: skip
+    (tmp_path / "run" / "scores.jsonl").write_text(left_over)  # as an older version left it
+    for pair in (("run", "other"), ("other", "run")):
+        with pytest.raises(ValueError, match="run is not scored. Score it with `videorefer eval score .*run"):
+            compare_runs(*(tmp_path / name for name in pair))
+
+
+def test_half_characters_get_into_no_file(tmp_path: Path) -> None:
+    lines = [question_line(0, "A"), {**question_line(1, None), "id": "\ud83d", "error": "no video \udc36"}]
+    write_run(tmp_path / "run", lines)
+    results = write_results(tmp_path / "run", score_run("bench-q", lines), hardware=HARDWARE)
+    assert results["failures"] == [{"index": 1, "id": "\ufffd", "error": "no video \ufffd"}]
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
+    assert "- sample 1 (id \ufffd): no video \ufffd" in (tmp_path / "run" / "results.md").read_text()
+
+
 def test_later_scores_keep_what_the_run_was_made_on(tmp_path: Path) -> None:
     lines = [description_line(0, "A cat.")]
     write_run(tmp_path / "run", lines, bench="bench-d")

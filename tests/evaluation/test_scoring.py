@@ -9,7 +9,7 @@ import pytest
 from eval_helpers import TYPES, description_line, own_cache, question_line
 
 from transformers_videorefer.evaluation import scoring
-from transformers_videorefer.evaluation.scoring import check_metrics, load_metric, score_run
+from transformers_videorefer.evaluation.scoring import JudgeError, check_metrics, load_metric, score_run
 
 
 pytest.importorskip("evaluate")
@@ -81,6 +81,46 @@ def test_failed_descriptions_are_not_sent_to_the_judge() -> None:
     asked = []
     score_run("bench-d", [description_line(0, None)], judge={"judge": asked.append})
     assert asked == []
+
+
+def test_a_judge_that_scores_nothing_gives_no_zeros() -> None:
+    lines = [description_line(0, '"nothing"'), description_line(1, '"no idea"'), description_line(2, None)]
+    with pytest.raises(JudgeError, match="scored none of 2 descriptions. The last reason: the reply holds neither"):
+        score_run("bench-d", lines, judge={"judge": judge})
+    with pytest.raises(JudgeError, match="scored none of 1 description. "):
+        score_run("bench-d", lines[1:], judge={"judge": judge})
+
+
+def test_a_judge_that_is_not_there_gives_no_zeros() -> None:
+    pytest.importorskip("openai")
+    nobody = {"model": "judge-2024-01-01", "base_url": "http://127.0.0.1:1/v1", "max_retries": 0}
+    with pytest.raises(JudgeError, match=r"scored none of 1 description.*APIConnectionError: Connection error\.$"):
+        score_run("bench-d", [description_line(0, "A dog.")], judge=nobody)
+
+
+def test_half_characters_do_not_make_a_run_unscorable() -> None:
+    asked = []
+
+    def remember(messages: list[dict[str, str]]) -> dict[str, int]:
+        asked.append(json.loads(messages[-1]["content"]))
+        return {"SC": 5, "AD": 4, "TD": 3, "HD": 4}
+
+    lines = [description_line(0, "A dog \ud83d.", "\udc36 runs"), description_line(1, "A \ud83d\udc36.")]
+    scores = score_run("bench-d", lines, judge={"judge": remember})
+    assert scores.values["average"]["value"] == 4.0
+    assert asked == [
+        {"prediction": "A dog \ufffd.", "reference": "\ufffd runs"},
+        {"prediction": "A \U0001f436.", "reference": "A dog."},
+    ]
+    question = question_line(0, "A \ud83d", kind="\ud83d") | {"reference": "(A) \ud83d"}
+    assert score_run("bench-q", [question]).values["accuracy"]["value"] == 1.0
+
+
+def test_half_characters_in_captions() -> None:
+    pytest.importorskip("pycocoevalcap")
+    lines = [description_line(0, "a dog \ud83d", "a dog \ud83d")]
+    scores = score_run("hc-stvg", lines, caption_metrics=["ROUGE_L"], tokenizer="none")
+    assert scores.values["ROUGE_L"]["value"] == 1.0
 
 
 def test_descriptions_wait_for_a_judge() -> None:

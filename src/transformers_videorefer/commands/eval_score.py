@@ -1,13 +1,16 @@
 """`videorefer eval score`: scores of predictions that are there already."""
 
 import argparse
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from transformers_videorefer.evaluation.benchmarking import read_run, sole_run
 from transformers_videorefer.evaluation.report import format_results
 from transformers_videorefer.evaluation.results import write_results
-from transformers_videorefer.evaluation.scoring import CAPTION_METRICS, score_run
+from transformers_videorefer.evaluation.scoring import CAPTION_METRICS, JudgeError, score_run
 
 from .progress import quiet_libraries, report
 
@@ -18,6 +21,7 @@ Scores the predictions of a finished run, again or for the first time (after --n
   videorefer eval score runs/bench-d --judge-base-url http://localhost:8000/v1 --judge-model NAME
 Replies of a judge are kept in DIR/judge_cache, so nothing is asked twice. The key is read from OPENAI_API_KEY."""
 JUDGE_CACHE = "judge_cache"
+EXIT_NOT_JUDGED = 1
 HINT = "Descriptions are scored by a judge. Pass --judge-model (and --judge-base-url for another than the hosted endpoint)"
 
 
@@ -103,12 +107,50 @@ def judge_options(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
     return {"model": arguments.judge_model, "cache_dir": cache, **options}
 
 
-def run(arguments: argparse.Namespace, stream: TextIO) -> None:
+@contextmanager
+def quiet_metrics(debug: bool) -> Iterator[None]:
+    """Keep warnings of the metric modules off stderr: tables and `results.json` tell the same.
+
+    Args:
+        debug (`bool`): Leave everything as it is.
+    """
+    logger = logging.getLogger("evaluate_modules")
+    level = logger.level
+    if not debug:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def report_not_judged(error: JudgeError, folder: Path) -> int:
+    """Tell in one line that a judge failed, and what to do with the answers.
+
+    Args:
+        error ([`JudgeError`]): What happened.
+        folder (`Path`): Folder of the run.
+
+    Returns:
+        `int`: Exit code of the command.
+    """
+    reason = " ".join(str(error).split())
+    report(
+        f"videorefer: error: {reason} The answers are kept in {folder}; score them with `videorefer eval score {folder} "
+        "--judge-model ...`."
+    )
+    return EXIT_NOT_JUDGED
+
+
+def run(arguments: argparse.Namespace, stream: TextIO) -> int | None:
     """Score a run.
 
     Args:
         arguments (`argparse.Namespace`): Flags of `videorefer eval score`.
         stream (`TextIO`): Where the table is written.
+
+    Returns:
+        `int`: Exit code 1 where the judge scored nothing; the files of the run stay as they are.
 
     Raises:
         ValueError: If no judge is named for descriptions that need one, or another process writes into the folder.
@@ -120,14 +162,20 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
     judge = judge_options(arguments, folder)
     if settings["bench"] == "bench-d" and judge is None:
         raise ValueError(f"{HINT}.")
-    with sole_run(folder):
-        scores = score_run(
-            settings["bench"],
-            lines,
-            judge=judge,
-            caption_metrics=arguments.caption_metrics,
-            tokenizer=arguments.caption_tokenizer,
-        )
-        results = write_results(folder, scores)
+    try:
+        with sole_run(folder), quiet_metrics(arguments.debug):
+            scores = score_run(
+                settings["bench"],
+                lines,
+                judge=judge,
+                caption_metrics=arguments.caption_metrics,
+                tokenizer=arguments.caption_tokenizer,
+            )
+            results = write_results(folder, scores)
+    except JudgeError as error:
+        if arguments.debug:
+            raise
+        return report_not_judged(error, folder)
     stream.write(format_results(results))
     report(f"Written to {folder}: results.json, results.md, results.png and scores.jsonl.")
+    return None

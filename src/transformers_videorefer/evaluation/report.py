@@ -99,7 +99,8 @@ def _score_table(bench: str, results: Mapping[str, Any], scores: Mapping[str, An
         )
     titles = ["model", "mode", *(f"{heading(name)} (n={scores[name]['num_samples']})" for name in names), "source"]
     lines = format_table(titles, rows)
-    shares = "Shares and caption metrics in percent (CIDEr x 100). " if any(map(is_share, names)) else ""
+    cider = " (CIDEr x 100)" if "CIDEr" in names else ""
+    shares = f"Shares and caption metrics in percent{cider}. " if any(map(is_share, names)) else ""
     interval = (
         "In brackets: 95 % intervals, bootstrap over videos, 10,000 draws, seed 0. "
         if any(scores[name]["interval"] is not None for name in names)
@@ -144,15 +145,18 @@ def format_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 def _notes(results: Mapping[str, Any]) -> list[str]:
     """Tell what went wrong; each kind of failure counts against the model."""
     details = results["details"]
-    lines = [f"{details['num_samples']} samples"]
+    lines = [_count(details["num_samples"], "sample")]
     notes = {
-        "num_failed": "could not be read or answered (each counts 0)",
-        "num_unanswered": "answers without a letter (counted as wrong)",
-        "num_ambiguous": "answers with several letters (the first counts)",
-        "num_unscored": "descriptions without a readable score (counted as 0)",
+        "num_failed": ("", "could not be read or answered (each counts 0)"),
+        "num_unanswered": ("answer", "without a letter (counted as wrong)"),
+        "num_ambiguous": ("answer", "with several letters (the first counts)"),
+        "num_unscored": ("description", "without a readable score (counted as 0)"),
     }
-    lines[0] += "".join(f"; {details[name]} {text}" for name, text in notes.items() if name in details) + "."
-    if details.get("num_unscored"):
+    for name, (noun, text) in notes.items():
+        if name in details:
+            lines[0] += f"; {_count(details[name], noun)} {text}"
+    lines[0] += "."
+    if details.get("num_unscored") and details["average_scored"] is not None:
         lines[0] += f" Average of the scored ones alone: {details['average_scored']:.2f}."
     if details.get("judge"):
         lines.append(f"Judge: {details['judge']}.")
@@ -161,6 +165,11 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     if len(results["failures"]) > MAX_LISTED:
         lines.append(f"- and {len(results['failures']) - MAX_LISTED} more, see results.json")
     return [*lines, ""]
+
+
+def _count(number: int, noun: str) -> str:
+    """Write a number with its noun, if there is one, in singular or plural."""
+    return f"{number} {noun}{'s' if noun and number != 1 else ''}".strip()
 
 
 def _how_it_was_made(results: Mapping[str, Any]) -> list[str]:
@@ -173,7 +182,7 @@ def _how_it_was_made(results: Mapping[str, Any]) -> list[str]:
         "## How it was made",
         "",
         f"- model: {model['name']}, {identity}",
-        f"- data: {data['name']}, {data['num_samples']} samples, fingerprint {data['fingerprint']}",
+        f"- data: {data['name']}, {_count(data['num_samples'], 'sample')}, fingerprint {data['fingerprint']}",
         f"- settings: {settings}",
         f"- code: transformers-videorefer {code['version']}, commit {code['commit'] or 'unknown (no git checkout)'}",
         f"- versions: {versions}",

@@ -13,7 +13,7 @@ from .journal import read_lines, to_text, write_whole
 from .plotting import save_plot
 from .provenance import describe_code, describe_versions
 from .report import BENCH_TITLES, format_results, format_table, heading, is_share
-from .scoring import Scores
+from .scoring import Scores, mend_text
 from .statistics import FEW_GROUPS, paired_bootstrap, sign_test
 
 
@@ -31,7 +31,8 @@ def write_results(
 
     Args:
         folder (`Path`): Folder of the finished run.
-        scores ([`Scores`]): Its scores; without any values the run counts as not scored yet.
+        scores ([`Scores`]): Its scores; without any values the run counts as not scored yet, and earlier scores are
+            removed.
         hardware (`Mapping[str, Any]`, *optional*): What the run was made on; by default what an earlier call wrote,
             together with code and versions of then.
 
@@ -42,7 +43,6 @@ def write_results(
         OSError: If the folder holds no finished run, or cannot be written.
     """
     settings, lines = read_run(folder)
-    path = folder / RESULTS_FILE
     if hardware is None:
         origin = _read_results(folder)
         origin = {name: origin[name] for name in ("code", "versions", "hardware", "date")}
@@ -59,7 +59,12 @@ def write_results(
         if line.get("error") is not None
     ]
     results = {**settings, **origin, "scores": scores.values, "details": scores.details, "failures": failures}
-    write_whole(path, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    text = mend_text(json.dumps(results, indent=2, ensure_ascii=False))
+    results = json.loads(text)
+    if not scores.values:  # what is left of earlier scores would pass for scores of these results
+        for name in (SCORES_FILE, PLOT_FILE):
+            (folder / name).unlink(missing_ok=True)
+    write_whole(folder / RESULTS_FILE, text + "\n")
     write_whole(folder / TABLE_FILE, format_results(results))
     if scores.values:
         per_sample = [
@@ -99,9 +104,9 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
     runs = [read_run(folder)[1] for folder in (first, second)]
     _check_same_samples((first, second), results, runs)
     samples = []
-    for folder in (first, second):
+    for folder, of_run in zip((first, second), results, strict=True):
         lines = read_lines(folder / SCORES_FILE)
-        if not lines:
+        if not lines or not of_run["scores"]:
             raise ValueError(f"{folder} is not scored. Score it with `videorefer eval score {folder} ...` first.")
         samples.append([lines[line["index"]]["scores"] for line in runs[0]])
     comparison = {}

@@ -28,6 +28,10 @@ _NO_OPTION = "(A)"
 Line = Mapping[str, Any]
 
 
+class JudgeError(OSError):
+    """The judge can't be reached, refuses all requests, or scored none of the descriptions it was asked about."""
+
+
 @dataclass
 class Scores:
     """What a run scored.
@@ -70,6 +74,18 @@ def load_metric(name: str) -> Any:
     raise FileNotFoundError(f"The metric module {name} is not installed. Install the package again from a wheel.")
 
 
+def mend_text(text: str) -> str:
+    """Replace half characters (lone surrogates), which broken texts hold and no file or metric takes.
+
+    Args:
+        text (`str`): A text.
+
+    Returns:
+        `str`: The text with U+FFFD in their place.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def check_metrics(bench: str, caption_metrics: Sequence[str] = CAPTION_METRICS, tokenizer: str = "ptb") -> None:
     """Find out whether a benchmark can be scored here, before hours are spent on answers.
 
@@ -110,6 +126,9 @@ def score_run(
 
     Returns:
         [`Scores`]: Accuracies and caption metrics from 0 to 1 (CIDEr to 10), judge scores from 0 to 5.
+
+    Raises:
+        JudgeError: If the judge refuses all requests, or scored nothing at all.
     """
     scorer = _Scorer(lines, seed)
     if scorer.questions:
@@ -141,8 +160,8 @@ class _Scorer:
     def score_questions(self) -> None:
         """Score questions in both ways of reading letters; the published one is the main result."""
         metric = load_metric("videorefer_bench_q")
-        types = [self.lines[number]["type"] for number in self.questions]
-        predictions = [self.lines[number].get("prediction") or "" for number in self.questions]
+        types = [mend_text(self.lines[number]["type"]) for number in self.questions]
+        predictions = [mend_text(self.lines[number].get("prediction") or "") for number in self.questions]
         for mode, suffix in (("published", ""), ("strict", "_strict")):
             references = [_reference(self.lines[number], mode) for number in self.questions]
             result = metric.compute(
@@ -154,7 +173,7 @@ class _Scorer:
                 self.scores.details[f"{count}{suffix}"] = result[count]
             if mode == "published":
                 for kind in result["accuracy_by_type"]:
-                    of_kind = [number for number in self.questions if self.lines[number]["type"] == kind]
+                    of_kind = [number for number, one in zip(self.questions, types, strict=True) if one == kind]
                     self._add_mean(kind, of="accuracy", numbers=of_kind)
             self._add_mean(f"accuracy{suffix}", numbers=self.questions)
 
@@ -172,13 +191,15 @@ class _Scorer:
         of_sample: dict[int, Any] = {}
         unscored: list[dict[str, Any]] = []
         if asked:
-            result = load_metric("videorefer_bench_d").compute(
-                predictions=[self.lines[number]["prediction"] for number in asked],
-                references=[self.lines[number]["reference"] or "" for number in asked],
-                return_per_sample=True,
-                **judge,
-            )
+            result = self._ask_judge(asked, judge)
             of_sample = {n: one["scores"] for n, one in zip(asked, result["per_sample"], strict=True) if one["scores"]}
+            if not of_sample:
+                # Zeros would look like a result, in a table beside the published ones.
+                noun = "description" if len(asked) == 1 else "descriptions"
+                raise JudgeError(
+                    f"The judge scored none of {len(asked)} {noun}. "
+                    f"The last reason: {result['unscored'][-1]['reason'].rstrip('.')}."
+                )
             unscored = [{**entry, "index": self.lines[asked[entry["index"]]]["index"]} for entry in result["unscored"]]
             self.scores.details["usage"] = result["usage"]
         for number in self.descriptions:
@@ -189,16 +210,28 @@ class _Scorer:
         averages = [self._samples[number]["average"] for number in of_sample]
         self.scores.details |= {
             "judge": judge.get("model"),
-            "average_scored": float(np.mean(averages)) if averages else 0.0,
+            "average_scored": float(np.mean(averages)) if averages else None,
             "num_unscored": len(unscored),
             "unscored": unscored,
         }
 
+    def _ask_judge(self, asked: Sequence[int], judge: Mapping[str, Any]) -> dict[str, Any]:
+        metric = load_metric("videorefer_bench_d")
+        try:
+            return metric.compute(
+                predictions=[mend_text(self.lines[number]["prediction"]) for number in asked],
+                references=[mend_text(self.lines[number]["reference"] or "") for number in asked],
+                return_per_sample=True,
+                **judge,
+            )
+        except OSError as error:
+            raise JudgeError(str(error)) from error
+
     def score_captions(self, metrics: Sequence[str], tokenizer: str) -> None:
         """Compare captions with the published ones by the standard caption metrics."""
         result = load_metric("region_captioning").compute(
-            predictions=[line.get("prediction") or "" for line in self.lines],
-            references=[[line["reference"] or ""] for line in self.lines],
+            predictions=[mend_text(line.get("prediction") or "") for line in self.lines],
+            references=[[mend_text(line["reference"] or "")] for line in self.lines],
             metrics=list(metrics),
             tokenizer=tokenizer,
             return_per_sample=True,
@@ -235,5 +268,5 @@ class _Scorer:
 
 def _reference(line: Line, mode: str) -> str:
     """Return the right answer. The strict mode refuses a record without one, whose sample is wrong in any case."""
-    reference = line["reference"] or ""
+    reference = mend_text(line["reference"] or "")
     return _NO_OPTION if mode == "strict" and line.get("error") is not None and not reference else reference
