@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 
 LEARNING_MODULES = ("connector", "region_encoder", "language_model", "lm_head")
+_HALF_PRECISIONS = (torch.bfloat16, torch.float16)
 # Heads of auxiliary losses, which learn beside the model.
 AUXILIARY_HEADS = "auxiliary_heads"
 _MODULE_OF_NAME = re.compile(
@@ -115,6 +117,22 @@ def freeze_all_but(model: nn.Module, modules: Iterable[str]) -> None:
     learning = {id(value) for name, value in _named_parameters(model) if module_of_parameter(name) in modules}
     for _, value in _named_parameters(model):
         value.requires_grad_(id(value) in learning)
+
+
+def hold_in_float32(model: nn.Module) -> torch.dtype | None:
+    """Cast the parameters that learn from half precision, whose steps are too coarse, to float32.
+
+    Args:
+        model (`nn.Module`): The model; changed in place.
+
+    Returns:
+        `torch.dtype` or `None`: The dtype they had; `None` if none was in half precision, or they differed.
+    """
+    halves = [value for value in model.parameters() if value.requires_grad and value.dtype in _HALF_PRECISIONS]
+    dtypes = {value.dtype for value in halves}
+    for value in halves:
+        value.data = value.data.float()
+    return dtypes.pop() if len(dtypes) == 1 else None
 
 
 def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -28,7 +28,7 @@ from .sampling import check_order, is_ordered, sample_same_videos
 from .saving import SavingMixin
 from .scenes import encode_shared_media
 from .sharding import add_made_up_row, gather_head, kinds_in_use
-from .stages import freeze_all_but, module_of_parameter
+from .stages import freeze_all_but, hold_in_float32, module_of_parameter
 from .starting import first_rows, standardize_regions
 
 
@@ -41,8 +41,6 @@ except ImportError as error:
     ) from error
 
 logger = logging.getLogger(__name__)
-
-_HALF_PRECISIONS = (torch.bfloat16, torch.float16)
 
 
 class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
@@ -149,25 +147,12 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
         return self._unwrapped.get_base_model() if self._is_peft else self._unwrapped
 
     def _learn_in_float32(self) -> torch.dtype | None:
-        """Hold what learns in float32 when the model was loaded in half precision, whose steps are too coarse.
-
-        Returns:
-            `torch.dtype` or `None`: Dtype the weights had; `None` if nothing changed. Sharded training keeps float32
-            copies of its own, and quantized models stay as they are.
-        """
-        mixed = self.args.bf16 or self.args.fp16
-        if (
-            not mixed
-            or self.is_deepspeed_enabled
-            or self.is_fsdp_enabled
-            or getattr(self.model, "is_quantized", False)
-        ):
+        """Hold what learns in float32; sharded training keeps float32 copies of its own, quantized models stay."""
+        is_sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if not (self.args.bf16 or self.args.fp16) or is_sharded or getattr(self.model, "is_quantized", False):
             return None
-        halves = {p.dtype for p in self.model.parameters() if p.requires_grad and p.dtype in _HALF_PRECISIONS}
-        for parameter in self.model.parameters():
-            if parameter.requires_grad and parameter.dtype in _HALF_PRECISIONS:
-                parameter.data = parameter.data.float()
-        return halves.pop() if len(halves) == 1 and not self._is_peft else None
+        dtype = hold_in_float32(self.model)
+        return None if self._is_peft else dtype
 
     def _set_signature_columns_if_needed(self) -> None:
         # All columns of a row reach the collator.
