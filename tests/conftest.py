@@ -14,7 +14,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by the Hub client when it is imported
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers.utils import logging
 
 import transformers_videorefer  # noqa: F401 (registers the Auto classes)
 
@@ -30,6 +32,18 @@ FRAMES_SUFFIX = "@frames"
 LOGITS_COLUMN_STEP = 16
 LOGITS_LAST = 4
 LM_HEAD_GRAD_STEP = 5
+
+
+@pytest.fixture
+def library_settings() -> Iterator[None]:
+    """Undo what a command does to the logging of the libraries."""
+    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_verbosity = hub_logging.get_verbosity()
+    yield
+    logging.set_verbosity(verbosity)
+    hub_logging.set_verbosity(hub_verbosity)
+    if progress:
+        logging.enable_progress_bar()
 
 
 @pytest.fixture(scope="session")

@@ -3,29 +3,17 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-from huggingface_hub.utils import logging as hub_logging
-from transformers.utils import logging
 
 import transformers_videorefer.checkpoints
 from transformers_videorefer import cli
 from transformers_videorefer.cli import main
 
 
-@pytest.fixture(autouse=True)
-def _library_settings() -> Iterator[None]:
-    """Undo what the command does to the logging of the libraries."""
-    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    hub_verbosity = hub_logging.get_verbosity()
-    yield
-    logging.set_verbosity(verbosity)
-    hub_logging.set_verbosity(hub_verbosity)
-    if progress:
-        logging.enable_progress_bar()
+pytestmark = pytest.mark.usefixtures("library_settings")
 
 
 def test_version_through_the_console_script():

@@ -1,16 +1,13 @@
 """`videorefer ask` on the recorded checkpoint: the answers of the published implementation, through the command."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import FIXTURES, REFERENCE, load_arrays, load_json
-from huggingface_hub.utils import logging as hub_logging
 from PIL import Image
-from transformers.utils import logging
 
 from transformers_videorefer import VideoReferForConditionalGeneration
 from transformers_videorefer.cli import main
@@ -25,16 +22,7 @@ CLIP = str(REFERENCE / "media" / "clip.mp4")  # 40 frames, 96x64, 10 fps
 BOX = ["--box", "10,10,60,50@10"]
 
 
-@pytest.fixture(autouse=True)
-def _library_settings() -> Iterator[None]:
-    """Undo what the command does to the logging of the libraries."""
-    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    hub_verbosity = hub_logging.get_verbosity()
-    yield
-    logging.set_verbosity(verbosity)
-    hub_logging.set_verbosity(hub_verbosity)
-    if progress:
-        logging.enable_progress_bar()
+pytestmark = pytest.mark.usefixtures("library_settings")
 
 
 def ask(capsys: pytest.CaptureFixture, *arguments: str) -> str:

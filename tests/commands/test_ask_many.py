@@ -2,14 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eval_helpers import read_json_lines
-from huggingface_hub.utils import logging as hub_logging
-from transformers.utils import logging
 
 from transformers_videorefer.cli import main
 from transformers_videorefer.commands.ask_many import RequestFile
@@ -22,15 +19,7 @@ SEEDS = (0, 1)
 ROWS_PER_CLIP = 3
 
 
-@pytest.fixture(autouse=True)
-def _library_settings() -> Iterator[None]:
-    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    hub_verbosity = hub_logging.get_verbosity()
-    yield
-    logging.set_verbosity(verbosity)
-    hub_logging.set_verbosity(hub_verbosity)
-    if progress:
-        logging.enable_progress_bar()
+pytestmark = pytest.mark.usefixtures("library_settings")
 
 
 @pytest.fixture(scope="module")

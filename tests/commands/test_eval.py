@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from conftest import PUBLISHED, REFERENCE, load_json
 from eval_helpers import JudgeServer, own_cache, read_json_lines
-from huggingface_hub.utils import logging as hub_logging
-from transformers.utils import logging
 
 from transformers_videorefer.cli import main
 from transformers_videorefer.commands import eval_bench, eval_score
@@ -30,16 +28,10 @@ CLIPS_OF_CARD = 200
 
 
 @pytest.fixture(autouse=True)
-def _isolated_libraries() -> Iterator[None]:
-    """Undo what the command does to the logging of the libraries, and keep metric modules in a cache of their own."""
-    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    hub_verbosity = hub_logging.get_verbosity()
+def _own_cache(library_settings: None) -> Iterator[None]:
+    """Keep metric modules in a cache of their own."""
     with own_cache():
         yield
-    logging.set_verbosity(verbosity)
-    hub_logging.set_verbosity(hub_verbosity)
-    if progress:
-        logging.enable_progress_bar()
 
 
 def evaluate(capsys: pytest.CaptureFixture, *arguments: Any) -> str:

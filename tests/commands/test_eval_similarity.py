@@ -3,15 +3,12 @@
 import argparse
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REFERENCE
-from huggingface_hub.utils import logging as hub_logging
 from PIL import Image
-from transformers.utils import logging
 
 from transformers_videorefer.commands import eval_similarity
 
@@ -21,16 +18,7 @@ MODEL = ["--model", str(REFERENCE / "videorefer-tiny"), "--device", "cpu"]
 BOXES = [f"--box={10 + index},10,{60 + index},50@{index}" for index in (10, 3, 20, 15, 30)]
 
 
-@pytest.fixture(autouse=True)
-def _library_settings() -> Iterator[None]:
-    """Undo what the command does to the logging of the libraries."""
-    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    hub_verbosity = hub_logging.get_verbosity()
-    yield
-    logging.set_verbosity(verbosity)
-    hub_logging.set_verbosity(hub_verbosity)
-    if progress:
-        logging.enable_progress_bar()
+pytestmark = pytest.mark.usefixtures("library_settings")
 
 
 def run(*arguments: str) -> str:

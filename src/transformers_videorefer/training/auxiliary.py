@@ -11,7 +11,7 @@ from torch import nn
 
 from transformers_videorefer.modeling_videorefer import VideoReferModel
 
-from .batches import REGION_TARGETS
+from .batches import REGION_TARGETS, CollatorWrapper
 from .guards import REPORT, row_name
 from .stages import AUXILIARY_HEADS
 
@@ -138,7 +138,7 @@ def load_auxiliary_loss(path: str, **options: Any) -> AuxiliaryLoss:
         raise ValueError(f"The auxiliary loss {path!r} does not take these options: {error}.") from error
 
 
-class TargetCollator:
+class TargetCollator(CollatorWrapper):
     """Calls a collator and adds what auxiliary losses learn from.
 
     Args:
@@ -151,17 +151,8 @@ class TargetCollator:
         collator: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]],
         losses: Sequence[AuxiliaryLoss],
     ):
-        self.collator = collator
+        super().__init__(collator)
         self.losses = list(losses)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the collator which epoch begins, if it wants to know.
-
-        Args:
-            epoch (`int`): The epoch, counted from 0.
-        """
-        if hasattr(self.collator, "set_epoch"):
-            self.collator.set_epoch(epoch)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Make a batch.

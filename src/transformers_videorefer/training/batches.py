@@ -1,6 +1,6 @@
 """Operations on whole training batches: pick rows, split by visual load, and keep every learning part in use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,26 @@ class MediaSizes:
             region_token_id=processor.region_token_id,
             pad_token_id=processor.tokenizer.pad_token_id,
         )
+
+
+class CollatorWrapper:
+    """Calls another collator.
+
+    Args:
+        collator (`Callable`): Makes a batch of rows.
+    """
+
+    def __init__(self, collator: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]):
+        self.collator = collator
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the collator which epoch begins, if it wants to know.
+
+        Args:
+            epoch (`int`): The epoch, counted from 0.
+        """
+        if hasattr(self.collator, "set_epoch"):
+            self.collator.set_epoch(epoch)
 
 
 def select_rows(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from transformers_videorefer.data.batches.chat import name_of
 from transformers_videorefer.data.file_errors import FILE_ERRORS
 
-from .batches import IGNORED, MediaSizes, empty_batch, select_rows, visual_tokens_per_row
+from .batches import IGNORED, CollatorWrapper, MediaSizes, empty_batch, select_rows, visual_tokens_per_row
 from .config import VideoReferSFTConfig
 
 
@@ -86,7 +86,7 @@ def _name_and_reason(row: Mapping[str, Any], error: Exception) -> tuple[str, str
     return row_name(row), " ".join(str(error).removeprefix(f"{name_of(row)}: ").split())
 
 
-class GuardedCollator:
+class GuardedCollator(CollatorWrapper):
     """Calls a collator, leaves out the rows it cannot read and those beyond a budget, and reports what it did.
 
     Nothing takes the place of a row that is left out: batches get smaller. A batch of which nothing is left becomes
@@ -109,19 +109,10 @@ class GuardedCollator:
         max_length: int | None = None,
         max_visual_tokens: int | None = None,
     ):
-        self.collator = collator
+        super().__init__(collator)
         self.sizes = sizes
         self.max_length = max_length
         self.max_visual_tokens = max_visual_tokens
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the collator which epoch begins, if it wants to know.
-
-        Args:
-            epoch (`int`): The epoch, counted from 0.
-        """
-        if hasattr(self.collator, "set_epoch"):
-            self.collator.set_epoch(epoch)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Make a batch.

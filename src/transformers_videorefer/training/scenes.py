@@ -1,6 +1,6 @@
 """Videos and frames that several rows of a batch share: sent and encoded once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,27 +9,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from transformers_videorefer.media_checks_videorefer import REGION_INPUTS, resolve_region_frames
 
-from .batches import INDEX_OF_PIXELS
+from .batches import INDEX_OF_PIXELS, CollatorWrapper
 
 
-class SharingCollator:
-    """Calls a collator and leaves out every video and extra frame that the batch holds already.
-
-    Args:
-        collator (`Callable`): Makes a batch of rows.
-    """
-
-    def __init__(self, collator: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]):
-        self.collator = collator
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the collator which epoch begins, if it wants to know.
-
-        Args:
-            epoch (`int`): The epoch, counted from 0.
-        """
-        if hasattr(self.collator, "set_epoch"):
-            self.collator.set_epoch(epoch)
+class SharingCollator(CollatorWrapper):
+    """Calls a collator and leaves out every video and extra frame that the batch holds already."""
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Make a batch.
