@@ -176,7 +176,7 @@ def test_bad_rows_do_not_change_the_loss_of_evaluation(bad, clips, tmp_path):
         for batch in batches
         if batch
     ]
-    assert found["eval_loss"] == pytest.approx(sum(losses) / (4 - len(bad)), rel=1e-6)
+    assert found["eval_loss"] == pytest.approx(sum(losses) / (4 - len(bad)), rel=1e-5)
     assert found["eval_skipped_rows"] == len(bad)
     assert 0 < found["eval_mean_token_accuracy"] + found["eval_entropy"]
     lines = [json.loads(line) for line in trainer.eval_guard.file.read_text().splitlines()]
@@ -189,7 +189,7 @@ def test_batch_of_bad_rows_only_does_not_count_for_accuracy(clips, tmp_path):
     found = evaluator_of([*map(without_video, rows[:2]), *rows[2:]], clips, tmp_path).evaluate()
     expected = evaluator_of(rows[2:], clips, tmp_path).evaluate()
     for name in ("eval_loss", "eval_entropy", "eval_mean_token_accuracy"):
-        assert found[name] == pytest.approx(expected[name], rel=1e-6), name
+        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
     assert "eval_skipped_rows" not in expected
 
 
