@@ -1,9 +1,6 @@
 """Losses beside the next token: what they are computed from, what learns, what is saved."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,16 @@ import torch
 from safetensors.torch import load_file
 from tiny import tiny_model
 from torch import nn
-from training_rows import copy_of, losses_of, made_up_rows, make_trainer, text_row, write_clips
+from training_rows import (
+    copy_of,
+    losses_of,
+    made_up_rows,
+    make_trainer,
+    rows_in_turn,
+    run_in_two_processes,
+    text_row,
+    write_clips,
+)
 
 from transformers_videorefer.data.synthetic.clips import conversation_rows, make_clip
 from transformers_videorefer.training.auxiliary import (
@@ -260,14 +266,12 @@ def test_losses_are_found_by_path():
 
 
 SCRIPT = """
-import sys
-sys.path[:0] = {paths!r}
 import json, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from test_auxiliary import mixed_rows, trainer_of
-from training_rows import losses_of
-trainer = trainer_of(Path({folder!r}), Path({clips!r}), mixed_rows(), **{options!r})
+from test_auxiliary import trainer_of
+from training_rows import losses_of, rows_in_turn
+trainer = trainer_of(Path({folder!r}), Path({clips!r}), rows_in_turn(), **{options!r})
 trainer.train()
 if trainer.args.process_index == 0:
     Path({folder!r}, "losses.json").write_text(json.dumps([losses_of(trainer), trainer.args.world_size]))
@@ -275,25 +279,14 @@ if trainer.args.process_index == 0:
 """
 
 
-def mixed_rows():
-    """Rows about clips and plain text in turn, so that one process has no regions while the other has."""
-    rows = made_up_rows()
-    return [*rows[:4], text_row("a"), text_row("b"), *rows[4:], text_row("c"), text_row("d")]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("finds_unused", [False, True])
 def test_two_processes_equal_one_with_accumulation(finds_unused, clips, tmp_path):
     options = {"max_steps": 6, "ddp_find_unused_parameters": finds_unused}
-    one = trainer_of(tmp_path / "one", clips, mixed_rows(), **options)
+    one = trainer_of(tmp_path / "one", clips, rows_in_turn(), **options)
     one.train()
-    tests = Path(__file__).parents[1]
-    values = {"paths": [str(tests), str(tests / "training")], "folder": str(tmp_path), "clips": str(clips)}
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(**values, options=options))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, check=True, env=environment, timeout=300, capture_output=True)
+    script = SCRIPT.format(folder=str(tmp_path), clips=str(clips), options=options)
+    run_in_two_processes(script, tmp_path / "script")
     losses, world_size = json.loads((tmp_path / "losses.json").read_text())
     assert world_size == 2
     torch.testing.assert_close(losses, losses_of(one), atol=1e-5, rtol=0)

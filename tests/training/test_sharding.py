@@ -1,9 +1,6 @@
 """Training with sharded parameters: made-up rows, and two processes that hold half of the parameters each."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +8,15 @@ import pytest
 import torch
 from PIL import Image
 from tiny import tiny_model, tiny_processor
-from training_rows import losses_of, made_up_rows, make_trainer, text_row, write_clips
+from training_rows import (
+    losses_of,
+    made_up_rows,
+    make_trainer,
+    rows_in_turn,
+    run_in_two_processes,
+    text_row,
+    write_clips,
+)
 
 from transformers_videorefer.data.batches.collator import VideoReferDataCollator
 from transformers_videorefer.training.batches import REGION_TARGETS, MediaSizes
@@ -127,8 +132,7 @@ def test_nothing_is_known_of_a_made_up_region(clips):
 
 # `accelerate` shards on accelerators alone; PyTorch does so on a CPU, too.
 SCRIPT = """
-import json, os, sys
-sys.path[:0] = {paths!r}
+import json
 from pathlib import Path
 import accelerate.state, torch
 from accelerate.utils import DistributedType
@@ -140,9 +144,8 @@ def start_sharded(self, *args, **kwargs):
     if plugin is not None:
         self.fsdp_plugin, self.distributed_type = plugin, DistributedType.FSDP
 accelerate.state.AcceleratorState.__init__ = start_sharded
-from test_sharding import mixed_rows
-from training_rows import losses_of, make_trainer
-trainer = make_trainer(Path({folder!r}), Path({clips!r}), mixed_rows(), **{options!r})
+from training_rows import losses_of, make_trainer, rows_in_turn
+trainer = make_trainer(Path({folder!r}), Path({clips!r}), rows_in_turn(), **{options!r})
 assert trainer.is_fsdp_enabled
 trainer.train(resume_from_checkpoint={resume!r})
 trainer.save_model()
@@ -155,25 +158,12 @@ SHARDED = {
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
     "FSDP_TRANSFORMER_CLS_TO_WRAP": "Qwen2DecoderLayer,SiglipEncoderLayer",
     "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
 }
 
 
-def mixed_rows() -> list[dict]:
-    """Rows about clips and plain text in turn, so that one process has media that the other has not."""
-    rows = made_up_rows()
-    return [*rows[:4], text_row("a"), text_row("b"), *rows[4:], text_row("c"), text_row("d")]
-
-
 def run_sharded(folder: Path, clips: Path, options: dict, resume: bool) -> list[float]:
-    tests = Path(__file__).parents[1]
-    values = {"paths": [str(tests), str(tests / "training")], "folder": str(folder), "clips": str(clips)}
-    script = folder.with_suffix(".py")
-    script.write_text(SCRIPT.format(**values, options=options, resume=resume))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    result = subprocess.run(command, env={**os.environ, **SHARDED}, timeout=300, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-3000:]
+    script = SCRIPT.format(folder=str(folder), clips=str(clips), options=options, resume=resume)
+    run_in_two_processes(script, folder, **SHARDED)
     return json.loads((folder / "losses.json").read_text())
 
 
@@ -181,7 +171,7 @@ def run_sharded(folder: Path, clips: Path, options: dict, resume: bool) -> list[
 @pytest.mark.parametrize("stage", ["1", "2", "3"])
 def test_sharded_processes_equal_one_with_accumulation(stage, clips, tmp_path):
     options = {**RUN, "stage": stage}
-    one = make_trainer(tmp_path / "one", clips, mixed_rows(), **options)
+    one = make_trainer(tmp_path / "one", clips, rows_in_turn(), **options)
     one.train()
     sharded = tmp_path / "sharded"
     losses = run_sharded(sharded, clips, options, resume=False)

@@ -1,15 +1,22 @@
 """The trainer: data modes, parts of a batch, evaluation, streaming, several processes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import tiny_model, tiny_processor
-from training_rows import QUIET, as_dataset, copy_of, losses_of, made_up_rows, make_trainer, text_row, write_clips
+from training_rows import (
+    QUIET,
+    as_dataset,
+    copy_of,
+    losses_of,
+    made_up_rows,
+    make_trainer,
+    run_in_two_processes,
+    text_row,
+    write_clips,
+)
 
 from transformers_videorefer import VideoReferForConditionalGeneration
 from transformers_videorefer.training import VideoReferSFTConfig, VideoReferSFTTrainer
@@ -250,8 +257,6 @@ def test_model_is_loaded_by_name(clips, tmp_path):
 
 
 SCRIPT = """
-import sys
-sys.path[:0] = {paths!r}
 import json, torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -278,13 +283,8 @@ def test_two_processes_equal_one_with_accumulation(budget, clips, tmp_path):
     }
     one = make_trainer(tmp_path / "one", clips, mixed_rows(), **options)
     one.train()
-    tests = Path(__file__).parents[1]
-    values = {"paths": [str(tests), str(tests / "training")], "folder": str(tmp_path), "clips": str(clips)}
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(**values, options=options))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, check=True, env=environment, timeout=300, capture_output=True)
+    script = SCRIPT.format(folder=str(tmp_path), clips=str(clips), options=options)
+    run_in_two_processes(script, tmp_path / "script")
     losses, world_size = json.loads((tmp_path / "losses.json").read_text())
     assert world_size == 2
     torch.testing.assert_close(losses, losses_of(one), atol=1e-5, rtol=0)

@@ -1,6 +1,8 @@
 """Rows, models and trainers that the tests of training share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,23 @@ def text_row(name: str = "text", answer: str = "Yes.") -> dict[str, Any]:
     messages = [{"role": "user", "content": "Is it so?"}, {"role": "assistant", "content": answer}]
     empty = {"video": None, "image": None, "regions": [], "edit_list": "apply", "task": "text", "source": "made_up"}
     return {"id": name, "messages": messages, **empty}
+
+
+def rows_in_turn() -> list[dict[str, Any]]:
+    """Return rows about clips and plain text in turn, so that one process has media that the other has not."""
+    rows = made_up_rows()
+    return [*rows[:4], text_row("a"), text_row("b"), *rows[4:], text_row("c"), text_row("d")]
+
+
+def run_in_two_processes(script: str, folder: Path, **environment: str) -> None:
+    """Run Python code in two processes of one job; the tests can be imported there."""
+    tests = Path(__file__).parents[1]
+    file = folder.with_suffix(".py")
+    file.write_text(f"import sys\nsys.path[:0] = {[str(tests), str(tests / 'training')]!r}\n{script}")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    result = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
 
 
 def make_trainer(folder: Path, clips: Path, rows: list[dict[str, Any]] | None = None, **options: Any) -> Any:

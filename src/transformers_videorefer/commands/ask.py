@@ -66,31 +66,9 @@ def add_ask_parser(commands: Any, *, parents: list[argparse.ArgumentParser]) -> 
         regions.add_argument(
             option, dest="region_flags", action=AppendRegion, metavar=form, default=[], help=_REGION_HELP[option]
         )
-    regions.add_argument(
-        "--region-size",
-        type=parse_size,
-        metavar="HEIGHTxWIDTH",
-        help="size of the picture that coordinates and masks refer to, 1x1 for coordinates from 0 to 1 (default: the "
-        "video's)",
-    )
-    regions.add_argument(
-        "--region-frames",
-        type=parse_frame_limit,
-        default=argparse.SUPPRESS,  # None means "all", so absence must look different
-        metavar="N|all",
-        help="most frames used of a region (default: the model's, 32)",
-    )
-    regions.add_argument(
-        "--region-tokens", type=int, metavar="N", help="most tokens of a region (default: the model's, 4)"
-    )
-    regions.add_argument(
-        "--empty-masks",
-        choices=("error", "drop", "keep"),
-        default="error",
-        help="what an empty mask does (default: error)",
-    )
+    add_region_options(regions)
     _add_video_flags(parser.add_argument_group("video"))
-    _add_model_flags(parser.add_argument_group("model"))
+    add_model_flags(parser.add_argument_group("model"))
     _add_answer_flags(parser.add_argument_group("answer"))
     add_many_arguments(parser.add_argument_group("many questions"))
     parser.set_defaults(run=run_ask)
@@ -108,7 +86,43 @@ def _add_video_flags(group: Any) -> None:
     )
 
 
-def _add_model_flags(group: Any) -> None:
+def add_region_options(group: Any) -> None:
+    """Declare how regions are read and encoded.
+
+    Args:
+        group (`argparse._ArgumentGroup`): Group that gets the flags.
+    """
+    group.add_argument(
+        "--region-size",
+        type=parse_size,
+        metavar="HEIGHTxWIDTH",
+        help="size of the picture that coordinates and masks refer to, 1x1 for coordinates from 0 to 1 (default: the "
+        "video's)",
+    )
+    group.add_argument(
+        "--region-frames",
+        type=parse_frame_limit,
+        default=argparse.SUPPRESS,  # None means "all", so absence must look different
+        metavar="N|all",
+        help="most frames used of a region (default: the model's, 32)",
+    )
+    group.add_argument(
+        "--region-tokens", type=int, metavar="N", help="most tokens of a region (default: the model's, 4)"
+    )
+    group.add_argument(
+        "--empty-masks",
+        choices=("error", "drop", "keep"),
+        default="error",
+        help="what an empty mask does (default: error)",
+    )
+
+
+def add_model_flags(group: Any) -> None:
+    """Declare which model answers, and how it is loaded.
+
+    Args:
+        group (`argparse._ArgumentGroup`): Group that gets the flags.
+    """
     group.add_argument(
         "--model", metavar="ID_OR_DIR", help=f"Hub id or folder of a checkpoint, e.g. {PUBLISHED_MODEL}"
     )

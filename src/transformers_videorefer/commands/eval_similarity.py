@@ -13,8 +13,8 @@ from transformers_videorefer.evaluation.similarity_picture import choose_thumbna
 from transformers_videorefer.preview import MarkedFrame, read_marked_frames
 from transformers_videorefer.video_reader_videorefer import open_video
 
-from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, check_device, errors_name_flags
-from .ask import DTYPES, check_model_flag, parse_frame_limit, parse_size
+from .answer import ADDRESS_PREFIXES, check_device, errors_name_flags
+from .ask import add_model_flags, add_region_options, check_model_flag
 from .eval_bench import load_checkpoint
 from .progress import quiet_libraries, report_when_slow
 from .region_flags import REGION_FORMS, AppendRegion, MarkedRegion, build_region, group_flags
@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser (`argparse.ArgumentParser`): Parser of the command.
     """
     parser.add_argument("video", metavar="VIDEO", help="video file, folder of frames, or http(s) address")
-    parser.add_argument("--model", metavar="ID_OR_DIR", help="Hub id or folder of a checkpoint")
     parser.add_argument("--output", required=True, type=Path, metavar="PICTURE", help="picture to write")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers too")
     _add_region_flags(parser.add_argument_group("object"))
@@ -44,39 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("apply", "ignore"),
         help="count frames as players do (apply, the default) or as the published annotations do (ignore)",
     )
-    machine = parser.add_argument_group("machine")
-    machine.add_argument(
-        "--device", default="auto", help="where the model runs (default: an accelerator if there is one)"
-    )
-    machine.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="auto",
-        help=f"precision (default: {DTYPE_ON_ACCELERATOR} on an accelerator, otherwise {DTYPE_ELSEWHERE})",
-    )
-    machine.add_argument("--vision-tower", metavar="ID_OR_DIR", help="SigLIP tower of a checkpoint without one")
-    machine.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the checkpoint")
+    add_model_flags(parser.add_argument_group("model"))
 
 
 def _add_region_flags(group: Any) -> None:
     for option, form in REGION_FORMS.items():
         group.add_argument(option, dest="region_flags", action=AppendRegion, metavar=form, default=[])
-    group.add_argument(
-        "--region-size", type=parse_size, metavar="HEIGHTxWIDTH", help="size of the picture that coordinates refer to"
-    )
-    group.add_argument(
-        "--region-frames",
-        type=parse_frame_limit,
-        default=argparse.SUPPRESS,  # None means "all", so absence must look different
-        metavar="N|all",
-        help="most frames used of the object (default: the model's, 32)",
-    )
-    group.add_argument(
-        "--region-tokens", type=int, metavar="U", help="tokens that the merge leaves (default: the model's, 4)"
-    )
-    group.add_argument(
-        "--empty-masks", choices=("error", "drop", "keep"), default="error", help="what an empty mask does"
-    )
+    add_region_options(group)
 
 
 def run(arguments: argparse.Namespace, stream: TextIO) -> None:
