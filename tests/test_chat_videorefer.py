@@ -1,6 +1,7 @@
 """`apply_chat_template`: every way to write the same content gives the same inputs, and wrong content is refused."""
 
 import copy
+import dataclasses
 import logging
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 import torch
 from conftest import REFERENCE
 from tiny import box_region, noise_video, tiny_processor
+from transformers.utils import chat_template_utils
 from transformers.utils import logging as library_logging
 
 
@@ -423,6 +425,38 @@ def test_sanitized_text_is_plain_text(processor, library_messages):
     with pytest.raises(ValueError, match=r"has 1 region\(s\) but 0 `<region>` mark"):
         processor.apply_chat_template(strings, regions=[box_region([0])], sanitize_control_tokens=True, **FULL)
     assert library_messages == []
+
+
+def test_a_template_of_the_user_sees_where_media_come_from(processor):
+    template = (
+        "{% for message in messages %}{% for part in message['content'] %}"
+        "{{ part['text'] if part['type'] == 'text' else '<' + part['type'] + '>' }}"
+        "{% if part['type'] == 'video' %} from {{ part['path'] or part['url'] }} at {{ part['fps'] }}{% endif %}"
+        "{% if part['type'] == 'region' %} of {{ part['object_id'] }}, {{ part['frames'] }}{% endif %}"
+        "{% endfor %}{% endfor %}"
+    )
+    messages = [user(video(path=str(CLIP), fps=10), " ", region(**box_region([0]), object_id="dog"))]
+    text = processor.apply_chat_template(messages, chat_template=template)
+    assert text == f"<video> from {CLIP} at 10 <region> of dog, <list>"
+    made = processor.apply_chat_template(messages, chat_template=template, **FULL)
+    plain = processor.apply_chat_template(messages, **FULL)
+    assert torch.equal(made["pixel_values_videos"], plain["pixel_values_videos"])
+
+
+@pytest.mark.skipif(
+    not hasattr(chat_template_utils, "_normalize_chat_messages"), reason="messages are dictionaries here"
+)
+def test_messages_may_be_objects(processor):
+    @dataclasses.dataclass
+    class Message:
+        role: str
+        content: list
+
+    messages = [user(video(path=str(CLIP)), "What is ", region(**box_region([0])), "?")]
+    objects = [Message(**message) for message in messages]
+    made, expected = (processor.apply_chat_template(one, **FULL) for one in (objects, messages))
+    assert made.keys() == expected.keys()
+    assert all(torch.equal(made[name], expected[name]) for name in made)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -190,12 +190,17 @@ def test_near_marks_are_text():
 
 def test_template_sees_no_payloads():
     frames = np.zeros((2, 4, 4, 3), dtype=np.uint8)
-    message = user({"type": "video", "video": frames}, {"type": "text", "text": "x"}, {"type": "region", **MASKLET})
+    masklet = {"type": "region", **MASKLET, "object_id": "dog"}
+    message = user({"type": "video", "video": frames, "fps": 2.5}, {"type": "text", "text": "x"}, masklet)
     stripped = without_payloads({**message, "name": "Bob"})
     assert stripped == {
         "role": "user",
         "name": "Bob",
-        "content": [{"type": "video"}, {"type": "text", "text": "x"}, {"type": "region"}],
+        "content": [
+            {"type": "video", "video": "<ndarray>", "fps": 2.5},
+            {"type": "text", "text": "x"},
+            {"type": "region", "masks": "<list>", "frame_indices": "<list>", "object_id": "dog"},
+        ],
     }
     assert message["content"][0]["video"] is frames
 

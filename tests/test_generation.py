@@ -1,11 +1,14 @@
 """Generation with regions: every mode gives what single, plain runs give."""
 
+import copy
 import inspect
 
 import pytest
 import torch
 from tiny import NUM_FRAMES, box_region, noise_video, tiny_model, tiny_processor
 from transformers import TextStreamer
+
+from transformers_videorefer.library_videorefer import CACHE_NAME
 
 
 MARKED = "<|im_start|>user\n<video>\nWhat is <region> doing?<|im_end|>\n<|im_start|>assistant\n"
@@ -134,6 +137,69 @@ def test_prompt_lookup_equals_the_plain_path(model, processor):
     for single in single_inputs(processor):
         plain = answers(model, single, max_new_tokens=16)
         assert answers(model, single, max_new_tokens=16, prompt_lookup_num_tokens=4).tolist() == plain.tolist()
+
+
+def test_an_assistant_sees_the_video(model, processor):
+    single = single_inputs(processor)[2]
+    plain = answers(model, single)
+    draft, seen = tiny_model(), []
+    forward = draft.model.forward
+    draft.model.forward = lambda **kwargs: seen.append(kwargs.get("mm_encoder_outputs")) or forward(**kwargs)
+    assert answers(model, single, assistant_model=draft).tolist() == plain.tolist()
+    assert [sorted(outputs or {}) for outputs in seen][:2] == [["region", "video"], []]
+
+
+def test_an_assistant_of_another_width_guesses_without_the_video(model, processor):
+    narrow = {**tiny_model().config.text_config.to_dict(), "hidden_size": 24, "num_attention_heads": 2}
+    narrow |= {"num_key_value_heads": 1, "head_dim": 12}
+    single = single_inputs(processor)[2]
+    assert answers(model, single, assistant_model=tiny_model(text_config=narrow)).tolist() == (
+        answers(model, single).tolist()
+    )
+
+
+@pytest.mark.parametrize("again", ["ids", "all_inputs"])
+def test_a_conversation_goes_on_from_its_cache(model, processor, again):
+    single = single_inputs(processor)[2]
+    expected = model.generate(**single, **{**GREEDY, "max_new_tokens": 12})
+    first = model.generate(**single, **{**GREEDY, "max_new_tokens": 5}, return_dict_in_generate=True)
+    rest = {name: value for name, value in single.items() if name not in ("input_ids", "attention_mask")}
+    found = model.generate(
+        input_ids=first.sequences,
+        attention_mask=torch.ones_like(first.sequences),
+        **(rest if again == "all_inputs" else {}),
+        **{CACHE_NAME: first[CACHE_NAME]},
+        **{**GREEDY, "max_new_tokens": 7},
+    )
+    assert found.tolist() == expected.tolist()
+
+
+def test_a_second_turn_brings_media_of_its_own(model, processor):
+    """The cache holds the first video; all inputs of the whole conversation are passed, or those of the new turn."""
+    second = "<|im_end|>\n<|im_start|>user\n<video>\nAnd <region>?<|im_end|>\n<|im_start|>assistant\n"
+    videos, regions = [noise_video(seed=3), noise_video(seed=8)], [box_region([5]), box_region([2], 9)]
+    single = processor(text=MARKED, videos=videos[:1], regions=regions[:1], return_tensors="pt")
+    whole = processor(
+        text=MARKED + second,
+        videos=videos,
+        regions=[{**region, "media": media} for media, region in enumerate(regions)],
+        return_tensors="pt",
+    )
+    expected = answers(model, whole)
+    with torch.no_grad():
+        cache = model(**single)[CACHE_NAME]
+    length = single["input_ids"].shape[1]
+    found = model.generate(**whole, **GREEDY, **{CACHE_NAME: copy.deepcopy(cache)})
+    assert found[:, whole["input_ids"].shape[1] :].tolist() == expected.tolist()
+    new = processor(text=second, videos=videos[1:], regions=regions[1:], return_tensors="pt")
+    assert torch.equal(new["input_ids"][0], whole["input_ids"][0, length:])
+    new["attention_mask"] = whole["attention_mask"]
+    found = model.generate(**new, **GREEDY, **{CACHE_NAME: copy.deepcopy(cache)})
+    assert found[:, new["input_ids"].shape[1] :].tolist() == expected.tolist()
+    # With too few features the count is still checked.
+    lacking = {name: value for name, value in whole.items() if not name.startswith(("region_", "sample_"))}
+    with pytest.raises(ValueError, match=r"placeholder tokens, but the 0 region\(s\) of the batch give 0 tokens"):
+        model.generate(**lacking, **GREEDY, **{CACHE_NAME: copy.deepcopy(cache)})
 
 
 def test_generation_equals_a_loop_over_forward(model, processor):
@@ -279,6 +345,10 @@ def test_inputs_embeds(model, processor):
     torch.testing.assert_close(logits, expected)
     generated = model.generate(inputs_embeds=captured["inputs_embeds"], **GREEDY)
     assert generated.tolist() == answers(model, inputs).tolist()
+    # Ids beside them only say what stands before the answer.
+    ids = inputs["input_ids"]
+    beside = model.generate(input_ids=ids, inputs_embeds=captured["inputs_embeds"], **GREEDY)
+    assert beside.tolist() == torch.cat([ids, generated], dim=1).tolist()
 
 
 def test_concatenated_single_outputs_equal_single_runs(model, processor):

@@ -128,7 +128,9 @@ def test_pooling_and_merging_stay_float32_under_autocast(model, processor):
     with torch.no_grad():
         video = model.get_video_features(inputs["pixel_values_videos"])
         extra = regions.pop("region_pixel_values")
-        features = torch.cat([video.last_hidden_state.flatten(0, 1), model.model._encode_frames(extra)])
+        features = torch.cat(
+            [video.last_hidden_state.flatten(0, 1), model.model._encode_frames(extra).last_hidden_state]
+        )
         arguments = (features, regions["region_masks"], regions["region_frame_index"], regions["region_lengths"])
         encoder = model.model.region_encoder
         _, expected = encoder(*arguments, regions["region_num_tokens"])
@@ -350,3 +352,55 @@ def test_media_with_embeddings_only(model, processor):
 def test_scene_of_one_frame(model):
     with pytest.raises(ValueError, match="The connector joins .* but got 1 frames of 4 x 4 patches"):
         model.get_video_features(torch.zeros(1, 1, 3, 56, 56))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What tools of the library ask of a model
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_hidden_states_and_attentions_of_the_tower():
+    model = tiny_model()
+    model.set_attn_implementation("eager")
+    video = torch.rand(2, NUM_FRAMES, 3, 56, 56)
+    video[1, 2] = video[1, 1]  # equal frames side by side pass the tower once
+    asked = {"output_hidden_states": True, "output_attentions": True}
+    with torch.no_grad():
+        output = model.get_video_features(video, **asked)
+        alone = [model.get_image_features(video[i, j][None], **asked) for i in range(2) for j in range(NUM_FRAMES)]
+    # The tower is cut behind two of its three layers; the embeddings come first.
+    assert (len(output.hidden_states), len(output.attentions)) == (3, 2)
+    assert torch.equal(output.hidden_states[-1], output.last_hidden_state)
+    for name, shape in (("hidden_states", (16, 32)), ("attentions", (2, 16, 16))):
+        for layer, found in enumerate(getattr(output, name)):
+            assert found.shape == (2, NUM_FRAMES, *shape)
+            expected = torch.cat([getattr(one, name)[layer] for one in alone])
+            torch.testing.assert_close(found.flatten(0, 1), expected)
+    assert model.get_video_features(video).hidden_states is None
+    model.config.vision_config.output_hidden_states = True
+    assert len(model.get_video_features(video).hidden_states) == 3
+
+
+def test_outputs_carry_those_of_the_encoders_outside_of_training(batch):
+    model = tiny_model()
+    with torch.no_grad():
+        output, base = model(**batch), model.model(**batch)
+        video, image = model.get_video_features(**batch), model.get_image_features(**batch)
+    for found in (output, base):
+        torch.testing.assert_close(found.video_outputs.pooler_output, video.pooler_output)
+        torch.testing.assert_close(found.video_outputs.last_hidden_state, video.last_hidden_state)
+        torch.testing.assert_close(found.image_outputs.pooler_output, image.pooler_output)
+        assert torch.equal(torch.cat(found.region_outputs.pooler_output), found.region_hidden_states)
+        assert torch.equal(found.video_outputs.pooler_output, found.video_hidden_states)
+    with torch.no_grad():
+        training = model.train()(**batch)
+    assert training.video_outputs is None
+    assert training.video_hidden_states is not None
+
+
+def test_blocks_of_the_connector_are_not_split_over_devices(model):
+    assert {"VideoReferConnectorBlock", "SiglipEncoderLayer", "Qwen2DecoderLayer"} <= set(model._no_split_modules)
+
+
+def test_static_caches_are_compiled_whole(model):
+    assert model._can_compile_fullgraph

@@ -128,7 +128,7 @@ def test_pictures_are_turned_upright() -> None:
     ("frame", "error", "message"),
     [
         (FRAMES[0].astype(np.float32), TypeError, "frame 1 of the list has dtype float32. Pass uint8"),
-        (FRAMES[0].transpose(2, 0, 1), ValueError, r"has shape \(3, 48, 64\).*channels first"),
+        (FRAMES[0].transpose(1, 0, 2)[..., :2], ValueError, r"has shape \(64, 48, 2\). Pass \(height, width, 3\)"),
         (FRAMES[0, :0], ValueError, r"has shape \(0, 64, 3\)"),
         (7, TypeError, "frame 1 of the list is a int"),
         ("missing.png", FileNotFoundError, "there is no file missing.png"),
@@ -148,6 +148,11 @@ def test_empty_list() -> None:
 def test_array_and_tensor() -> None:
     assert_frames(ArrayReader(FRAMES, "the array"), FRAMES)
     assert_frames(ArrayReader(torch.from_numpy(FRAMES), "the tensor"), FRAMES)
+    assert_frames(ArrayReader(FRAMES.transpose(0, 3, 1, 2), "channels first"), FRAMES)
+    assert_frames(PictureListReader(list(FRAMES.transpose(0, 3, 1, 2)), "channels first"), FRAMES)
+    # Where another axis is 3 long too, the channels are the last.
+    narrow = np.ascontiguousarray(FRAMES[:, :3, :, :])
+    assert_frames(ArrayReader(narrow, "three rows"), narrow)
     assert ArrayReader(FRAMES, "the array", fps=6).frame_times[-1] == 11 / 6
 
 
@@ -155,7 +160,8 @@ def test_array_and_tensor() -> None:
     ("array", "error", "message"),
     [
         (FRAMES / 255, TypeError, "dtype float64"),
-        (FRAMES.transpose(0, 3, 1, 2), ValueError, r"shape \(12, 3, 48, 64\).*permute"),
+        (FRAMES[:, :, :, :2], ValueError, r"shape \(12, 48, 64, 2\).*or \(num_frames, 3, height, width\)"),
+        (FRAMES[:, :0], ValueError, r"shape \(12, 0, 64, 3\)"),
         (FRAMES[0], ValueError, r"shape \(48, 64, 3\).*single picture as an image"),
         (FRAMES[:0], ValueError, "no frames"),
     ],

@@ -547,6 +547,10 @@ def test_counts_for_serving_engines(processor):
     assert counted["num_image_patches"] == [1, 1]
     assert counted["num_video_tokens"] == [8]
     assert processor._get_num_multimodal_tokens(video_sizes=[(100, 9, 9)], num_frames=6)["num_video_tokens"] == [12]
+    # Frames taken as they are: 7 join to 3, times 2 x 2 cells. The call makes as many.
+    taken = processor._get_num_multimodal_tokens(video_sizes=[(7, 40, 60)], do_sample_frames=False)
+    made = processor(text="<video>", videos=noise_video(7), do_sample_frames=False, return_tensors="pt")
+    assert taken["num_video_tokens"] == [12] == [int((made["input_ids"] == processor.video_token_id).sum())]
     assert re.search("num_image_tokens", str(processor._get_num_multimodal_tokens(image_sizes=[])))
 
 

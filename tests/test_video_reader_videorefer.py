@@ -107,9 +107,27 @@ def test_bad_options(clip: Path) -> None:
         open_video(FRAMES, fps=0)
 
 
-def test_rate_of_a_file_is_its_own(clip: Path) -> None:
-    with open_video(clip, fps=3) as reader:
+def test_rate_of_a_file_is_its_own(clip: Path, tmp_path: Path) -> None:
+    with open_video(clip, fps=10.05) as reader:  # within 1 %
         assert reader.fps == 10
+    with open_video(clip, default_fps=3) as reader:
+        assert reader.fps == 10
+    with pytest.raises(
+        ValueError, match=r"`fps` is 3, but .* carries its own times \(10 frames per second\).*num_frames"
+    ):
+        open_video(clip, fps=3)
+    gif = tmp_path / "timed.gif"
+    pictures = [Image.fromarray(frame) for frame in FRAMES[:3]]
+    pictures[0].save(gif, save_all=True, append_images=pictures[1:], duration=100)
+    with pytest.raises(ValueError, match=r"`fps` is 5, but .*timed.gif carries its own times"):
+        open_video(gif, fps=5)
+
+
+def test_rate_of_pictures_is_the_given_one() -> None:
+    with open_video(FRAMES, fps=3, default_fps=7) as reader:
+        assert reader.fps == 3
+    with open_video(FRAMES, default_fps=7) as reader:
+        assert reader.fps == 7
 
 
 def test_list_videos() -> None:

@@ -32,10 +32,10 @@ from .modeling_videorefer import (
 )
 from .processing_videorefer import VideoReferProcessor
 from .published_processor import load_published_processor
+from .version import __version__ as __version__
+from .version import tested_range
 from .video_processing_videorefer import VideoReferVideoProcessor
 
-
-__version__ = "0.1.0.dev0"
 
 # Imported when first asked for: training needs libraries that the model does without.
 _LAZY = {
@@ -61,6 +61,7 @@ def register() -> None:
         auto_class.register(VideoReferConfig, VideoReferForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(VideoReferConfig, VideoReferProcessor, exist_ok=True)
     AutoVideoProcessor.register(VideoReferConfig, VideoReferVideoProcessor, exist_ok=True)
+    VideoReferConfig.package_range = tested_range("transformers")
     VideoReferConfig.published_translator = staticmethod(translate_config_dict)
     VideoReferPreTrainedModel.published_loader = staticmethod(describe_published)
     VideoReferProcessor.published_loader = staticmethod(load_published_processor)

@@ -1,10 +1,11 @@
 """`apply_chat_template`: conversations with media and region parts in, model inputs out."""
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from transformers.processing_utils import ProcessorMixin, _get_template_variables
+from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
 from .conversation_videorefer import check_conversations, collect_media, without_payloads
@@ -58,9 +59,10 @@ class VideoReferChatMixin:
             if nested is not None and lists[name] is not None:
                 raise ValueError(f"`{name}` is given directly and in `processor_kwargs`. Pass it once.")
             lists[name] = nested if lists[name] is None else lists[name]
-        variables = _get_template_variables(self._resolve_chat_template(chat_template))
+        # A variable of a template is a word of it; the library looks closer at what it is handed.
+        words = set(re.findall(r"\w+", f"{chat_template} {self.chat_template}"))
         of_call = {*LIBRARY_KEYWORDS, *inspect.signature(type(self).__call__).parameters}
-        kwargs, processor_kwargs = _sort_keywords(kwargs, processor_kwargs, variables, of_call)
+        kwargs, processor_kwargs = _sort_keywords(kwargs, processor_kwargs, words, of_call)
         kwargs.pop("load_audio_from_video", None)  # servers ask every model that takes videos for it
 
         conversations, is_batch = self._normalize_conversations(_check_is_list(conversation))
@@ -81,18 +83,22 @@ class VideoReferChatMixin:
             **kwargs,
         )
 
+    def _multimodal_inputs_from_conversations(self, *args: Any, **kwargs: Any) -> tuple[list, list, list, dict]:
+        # Media were collected before, with the regions; the library would open them a second time.
+        return [], [], [], {}
+
 
 def _sort_keywords(
     kwargs: dict[str, Any],
     processor_kwargs: dict[str, Any],
-    template_variables: frozenset[str],
+    template_words: set[str],
     call_keywords: set[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part the keywords of `apply_chat_template` into those of the library and template, and those of `__call__`.
 
     The library takes the latter only in `processor_kwargs`, and warns about others.
     """
-    of_library = {name: value for name, value in kwargs.items() if name in _CHAT_ARGUMENTS | template_variables}
+    of_library = {name: value for name, value in kwargs.items() if name in _CHAT_ARGUMENTS | template_words}
     of_call = {name: value for name, value in kwargs.items() if name not in of_library and name in call_keywords}
     unused = sorted(set(kwargs) - set(of_library) - set(of_call))
     check_near_misses(unused, _CHAT_ARGUMENTS | call_keywords, "`apply_chat_template`")

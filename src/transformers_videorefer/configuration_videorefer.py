@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from .components_videorefer import hub_arguments
+from .library_videorefer import CACHE_NAME, warn_outside
 
 
 @strict
@@ -36,6 +37,8 @@ class VideoReferConfig(PreTrainedConfig):
         image_token_id (`int`, *optional*, defaults to `151648`): Placeholder id of scene tokens of an image.
         region_token_id (`int`, *optional*, defaults to `151646`): Placeholder id of object tokens.
         tie_word_embeddings (`bool`, *optional*, defaults to `False`): Whether input and output embeddings are shared.
+        tested_transformers (`str`, *optional*): Range of transformers that the code was tested with. A saved repository
+            remembers it and warns outside of it; the package puts its own here.
 
     Raises:
         ValueError: If a value is out of range, or two placeholder ids are equal.
@@ -92,7 +95,14 @@ class VideoReferConfig(PreTrainedConfig):
     image_token_id: int = 151648
     region_token_id: int = 151646
     tie_word_embeddings: bool = False
+    tested_transformers: str | None = None
 
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        CACHE_NAME,
+        *(f"{kind}_{what}" for kind in ("video", "image", "region") for what in ("hidden_states", "outputs")),
+    ]
+    # Set by the package: the range that its metadata states. Code on the Hub keeps what its repository says.
+    package_range: ClassVar[str | None] = None
     # Set by the package, which knows the published layouts; code on the Hub reads our layout only.
     published_translator: ClassVar[Callable[..., dict[str, Any]] | None] = None
 
@@ -123,6 +133,8 @@ class VideoReferConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
+        self.tested_transformers = self.package_range or self.tested_transformers
+        warn_outside(self.tested_transformers)
         # Generic code (weight tying, quantisation) reads the flag from the top config only.
         if self.text_config.tie_word_embeddings:
             self.tie_word_embeddings = True

@@ -200,18 +200,26 @@ def _fill(marks: Sequence[_Mark], supplies: Mapping[str, Any]) -> SampleMedia:
 
 
 def without_payloads(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce media parts to their type: the template needs no more, and the library must not load them itself.
+    """Reduce media and region parts to what a template can show: their type, and values that are text or numbers.
 
     Args:
         message (`Mapping[str, Any]`): One message; it is not changed.
 
     Returns:
-        `dict[str, Any]`: The message for the template.
+        `dict[str, Any]`: The message for the template; in place of other values stand the names of their types.
     """
     content = message.get("content")
     if content is not None and not isinstance(content, str):
-        content = [{"type": part["type"]} if part["type"] in MARKS else part for part in content]
+        content = [_shown(part) if part["type"] in MARKS else part for part in content]
     return {**message, "content": "" if content is None else content}
+
+
+def _shown(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the values of a part that are no text, number or `None` by the names of their types."""
+    return {
+        key: value if value is None or isinstance(value, (str, int, float)) else f"<{type(value).__name__}>"
+        for key, value in part.items()
+    }
 
 
 __all__ = [

@@ -1,5 +1,6 @@
 """Bookkeeping of a batch: which rows belong to which sample, and whether placeholders and features agree."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from .configuration_videorefer import VideoReferConfig
 REGION_INPUTS = ("region_masks", "region_frame_index", "region_lengths", "region_num_tokens")
 PIXEL_INPUTS = ("pixel_values_videos", "pixel_values", "region_pixel_values")
 MEDIA_PREFIXES = ("region", "pixel", "video", "image", "mask", "sample_")
-KINDS = ("video", "image", "region")
+# What has placeholders -> its column of `sample_counts`.
+_COLUMNS = {"video": 0, "image": 1, "region": 3}
 
 
 def check_no_unknown_media_keys(kwargs: dict[str, Any]) -> None:
@@ -183,7 +185,7 @@ def check_placeholders(
     batch = len(input_ids)
     if sample_counts is not None and len(sample_counts) != batch:
         raise ValueError(f"`sample_counts` has {len(sample_counts)} rows for {batch} rows of `input_ids`.")
-    for kind, column in zip(KINDS, (0, 1, 3), strict=True):
+    for kind, column in _COLUMNS.items():
         num_placeholders = (input_ids == getattr(config, f"{kind}_token_id")).sum(dim=1).tolist()
         num_features = _num_tokens(outputs[kind]) if kind in outputs else []
         if sample_counts is not None:
@@ -228,6 +230,56 @@ def share_video(output: BaseModelOutputWithPooling, num_videos: int) -> BaseMode
     )
 
 
+def features_behind_cache(
+    outputs: dict[str, BaseModelOutputWithPooling],
+    new_ids: torch.Tensor,
+    sample_counts: torch.Tensor | None,
+    config: VideoReferConfig,
+) -> tuple[dict[str, BaseModelOutputWithPooling], torch.Tensor | None]:
+    """Keep the features of the marks that a cache does not hold yet: the last ones of each sample.
+
+    Args:
+        outputs (`dict[str, BaseModelOutputWithPooling]`): Encoder outputs of the whole conversation, or of the new
+            marks only. Not changed.
+        new_ids (`torch.LongTensor` of shape `(batch, sequence)`): Ids behind the cache.
+        sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions
+            of each sample that `outputs` holds.
+        config ([`VideoReferConfig`]): Holds the placeholder ids.
+
+    Returns:
+        `tuple[dict, torch.LongTensor or None]`: New outputs with `pooler_output` only, a kind without new marks left
+        out, and the counts that belong to them. Kinds whose samples cannot be told apart stay whole.
+    """
+    kept, counts = {}, None if sample_counts is None else sample_counts.clone()
+    for kind, output in outputs.items():
+        column = _COLUMNS[kind]
+        sizes = _num_tokens(output)
+        if counts is not None:
+            per_sample = counts[:, column].tolist()
+        elif len(new_ids) == 1:
+            per_sample = [len(sizes)]
+        else:
+            kept[kind] = output
+            continue
+        num_new = (new_ids == getattr(config, f"{kind}_token_id")).sum(dim=1).tolist()
+        rows, end = [], 0
+        for sample, count in enumerate(per_sample):
+            start = end = end + count
+            while start > end - count and sum(sizes[start:end]) < num_new[sample]:
+                start -= 1
+            rows += range(start, end)
+            if counts is not None:
+                counts[sample, column] = end - start
+        if rows:
+            kept[kind] = BaseModelOutputWithPooling(pooler_output=_take(output.pooler_output, rows))
+    return kept, counts
+
+
+def _take(features: torch.Tensor | Sequence[torch.Tensor], rows: list[int]) -> torch.Tensor | list[torch.Tensor]:
+    """Pick videos, images or regions of a `pooler_output`, which is one tensor or a list of them."""
+    return features[rows] if isinstance(features, torch.Tensor) else [features[row] for row in rows]
+
+
 def split_by_sample(
     outputs: dict[str, BaseModelOutputWithPooling],
     input_ids: torch.Tensor,
@@ -256,7 +308,7 @@ def split_by_sample(
     for kind, output in outputs.items():
         features = output.pooler_output
         if sample_counts is not None:
-            counts = sample_counts[:, KINDS.index(kind) if kind != "region" else 3].tolist()
+            counts = sample_counts[:, _COLUMNS[kind]].tolist()
         elif len(input_ids) == 1:
             counts = [len(features)]
         else:  # videos and images all give equally many tokens
@@ -266,9 +318,5 @@ def split_by_sample(
         for count in counts:
             order += list(range(start, start + count)) * num_copies
             start += count
-        if isinstance(features, torch.Tensor):
-            features = features[order]
-        else:
-            features = [features[i] for i in order]
-        repeated[kind] = BaseModelOutputWithPooling(pooler_output=features)
+        repeated[kind] = BaseModelOutputWithPooling(pooler_output=_take(features, order))
     return repeated

@@ -1,6 +1,5 @@
 """Loads the media of one call: every video is opened once, and decoded once for all frames that anything asks for."""
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from transformers.image_utils import load_image as load_pil_image
-from transformers.utils import logging
 from transformers.video_utils import VideoMetadata
 
 from .media_items_videorefer import SampleMedia, VideoItem
@@ -28,9 +26,6 @@ from .regions_videorefer import (
 from .video_options_videorefer import check_scene_lengths, describe_video
 from .video_processing_videorefer import VideoReferVideoProcessor
 from .video_reader_videorefer import open_video, source_key
-
-
-logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -207,16 +202,9 @@ class MediaLoader:
         start, end = options.pop("start_seconds", None), options.pop("end_seconds", None)
         options.setdefault("edit_list", self._video_processor.edit_list)
         if given.get("fps"):
-            options.setdefault("fps", given["fps"])
+            options["default_fps"] = given["fps"]
         source = self._open_source(item.source, options, stack, where)
         reader = source.reader
-        fps = item.options.get("fps")
-        if fps is not None and reader.fps and not math.isclose(fps, reader.fps, rel_tol=0.01):
-            # In other processors of the library `fps` says how densely to sample.
-            logger.warning_once(
-                f"`fps` is {fps:g}, but {reader.name} has its own {reader.fps:g} frames per second and is sampled evenly "
-                "as always. It is needed for folders and lists of pictures only; see `num_frames`."
-            )
         scene = self._video_processor.choose_scene_frames(
             reader,
             num_frames=self._options.num_frames,

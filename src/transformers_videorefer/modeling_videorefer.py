@@ -1,6 +1,7 @@
 """The VideoRefer model: SigLIP tower, STC connector, spatial-temporal object encoder and Qwen2."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,17 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 from transformers.generation.logits_process import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+    CausalLMOutputWithPast,
+)
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
 from .configuration_videorefer import VideoReferConfig
 from .connector_videorefer import VideoReferSTCConnector
+from .library_videorefer import CACHE_NAME, accept_old_cache_name
 from .loading_videorefer import VideoReferLoadingMixin, add_mark_tokens, read_vision_config
 from .media_checks_videorefer import (
     PIXEL_INPUTS,
@@ -25,6 +31,7 @@ from .media_checks_videorefer import (
     check_placeholders,
     check_region_inputs,
     check_sample_counts_given,
+    features_behind_cache,
     resolve_region_frames,
     share_video,
     split_by_sample,
@@ -35,52 +42,48 @@ from .saving_videorefer import VideoReferSavingMixin
 
 @dataclass
 class VideoReferModelOutputWithPast(BaseModelOutputWithPast):
-    """Output of [`VideoReferModel`].
+    """Output of [`VideoReferModel`]: that of the language model, and what replaced the placeholders.
 
     Args:
-        last_hidden_state (`torch.Tensor` of shape `(batch, sequence, hidden_size)`): Output of the language model.
-        past_key_values (`Cache`, *optional*): Keys and values for the next step.
-        hidden_states (`tuple(torch.Tensor)`, *optional*): Hidden states of the language model.
-        attentions (`tuple(torch.Tensor)`, *optional*): Attentions of the language model.
         video_hidden_states (`torch.Tensor` of shape `(num_videos, num_tokens, hidden_size)`, *optional*): Scene
             tokens of the videos.
         image_hidden_states (`torch.Tensor` of shape `(num_images, num_tokens, hidden_size)`, *optional*): Scene tokens
             of the images.
         region_hidden_states (`torch.Tensor` of shape `(sum(region_num_tokens), hidden_size)`, *optional*): Object
             tokens, region after region.
+        video_outputs (`BaseModelOutputWithPooling`, *optional*): The whole output of `get_video_features`. Like the
+            next two only outside of training, where mixed precision would copy the patch features in float32.
+        image_outputs (`BaseModelOutputWithPooling`, *optional*): The same of `get_image_features`.
+        region_outputs (`BaseModelOutputWithPooling`, *optional*): The same of `get_region_features`.
     """
 
     video_hidden_states: torch.Tensor | None = None
     image_hidden_states: torch.Tensor | None = None
     region_hidden_states: torch.Tensor | None = None
+    video_outputs: BaseModelOutputWithPooling | None = None
+    image_outputs: BaseModelOutputWithPooling | None = None
+    region_outputs: BaseModelOutputWithPooling | None = None
 
 
 @dataclass
-class VideoReferCausalLMOutputWithPast(ModelOutput):
-    """Output of [`VideoReferForConditionalGeneration`].
+class VideoReferCausalLMOutputWithPast(CausalLMOutputWithPast):
+    """Output of [`VideoReferForConditionalGeneration`]: the library's, and the media fields of the base model's.
 
     Args:
-        loss (`torch.Tensor` of shape `()`, *optional*): Next-token loss, when `labels` is given.
-        logits (`torch.Tensor` of shape `(batch, sequence, vocab_size)`): Scores before the softmax.
-        past_key_values (`Cache`, *optional*): Keys and values for the next step.
-        hidden_states (`tuple(torch.Tensor)`, *optional*): Hidden states of the language model.
-        attentions (`tuple(torch.Tensor)`, *optional*): Attentions of the language model.
-        video_hidden_states (`torch.Tensor` of shape `(num_videos, num_tokens, hidden_size)`, *optional*): Scene
-            tokens of the videos.
-        image_hidden_states (`torch.Tensor` of shape `(num_images, num_tokens, hidden_size)`, *optional*): Scene tokens
-            of the images.
-        region_hidden_states (`torch.Tensor` of shape `(sum(region_num_tokens), hidden_size)`, *optional*): Object
-            tokens, region after region.
+        video_hidden_states: As in [`VideoReferModelOutputWithPast`], like the following.
+        image_hidden_states: Likewise.
+        region_hidden_states: Likewise.
+        video_outputs: Likewise.
+        image_outputs: Likewise.
+        region_outputs: Likewise.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor] | None = None
-    attentions: tuple[torch.Tensor] | None = None
     video_hidden_states: torch.Tensor | None = None
     image_hidden_states: torch.Tensor | None = None
     region_hidden_states: torch.Tensor | None = None
+    video_outputs: BaseModelOutputWithPooling | None = None
+    image_outputs: BaseModelOutputWithPooling | None = None
+    region_outputs: BaseModelOutputWithPooling | None = None
 
 
 class VideoReferPreTrainedModel(VideoReferLoadingMixin, VideoReferSavingMixin, PreTrainedModel):
@@ -90,7 +93,9 @@ class VideoReferPreTrainedModel(VideoReferLoadingMixin, VideoReferSavingMixin, P
     base_model_prefix = "model"
     input_modalities = ("video", "image", "text")
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]
+    # The layers of tower and language model are named by their own classes.
+    _no_split_modules = ["VideoReferConnectorBlock"]
+    _can_compile_fullgraph = True
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -130,6 +135,18 @@ def cut_vision_tower(tower: PreTrainedModel, num_layers: int) -> PreTrainedModel
         del tower.head
         tower.use_head = False
     return tower
+
+
+def _map_tensors(
+    output: BaseModelOutputWithPooling, change: Callable[[torch.Tensor], torch.Tensor]
+) -> BaseModelOutputWithPooling:
+    """Apply a function to every tensor of an output of the vision tower, those of its layers included."""
+    return type(output)(
+        **{
+            name: change(value) if isinstance(value, torch.Tensor) else tuple(change(layer) for layer in value)
+            for name, value in output.items()
+        }
+    )
 
 
 class VideoReferModel(VideoReferPreTrainedModel):
@@ -178,16 +195,20 @@ class VideoReferModel(VideoReferPreTrainedModel):
             "`VideoReferForConditionalGeneration` or `AutoModelForImageTextToText`."
         )
 
-    def _encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Run the vision tower over `(num_frames, 3, H, W)` and return `(num_frames, num_patches, vision_size)`."""
+    def _encode_frames(
+        self, pixel_values: torch.Tensor, kwargs: Mapping[str, Any] | None = None
+    ) -> BaseModelOutputWithPooling:
+        """Run the vision tower over `(num_frames, 3, H, W)`; `last_hidden_state` is `(num_frames, num_patches, size)`."""
         pixel_values = pixel_values.to(self.vision_tower.embeddings.patch_embedding.weight.dtype)
+        asked = {name: value for name, value in (kwargs or {}).items() if name.startswith("output_")}
         # A file with fewer frames than scene slots repeats frames, side by side: encode each run once.
         is_new = (pixel_values[1:] != pixel_values[:-1]).flatten(1).any(dim=1)
         if is_new.all():
-            return self.vision_tower(pixel_values, return_dict=True).last_hidden_state
+            return self.vision_tower(pixel_values, return_dict=True, **asked)
         run_ids = nn.functional.pad(is_new.long().cumsum(0), (1, 0))
         is_first = nn.functional.pad(is_new, (1, 0), value=True)
-        return self.vision_tower(pixel_values[is_first], return_dict=True).last_hidden_state[run_ids]
+        output = self.vision_tower(pixel_values[is_first], return_dict=True, **asked)
+        return _map_tensors(output, lambda tensor: tensor[run_ids])
 
     @can_return_tuple
     def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
@@ -195,16 +216,21 @@ class VideoReferModel(VideoReferPreTrainedModel):
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(num_videos, num_frames, 3, height, width)`): Scene frames.
-            kwargs: Ignored, so that all outputs of the processor may be passed.
+            kwargs: `output_hidden_states` and `output_attentions` of the vision tower. Others are ignored, so that all
+                outputs of the processor may be passed.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` of shape `(num_videos, num_tokens, hidden_size)` are the
             scene tokens, `last_hidden_state` of shape `(num_videos, num_frames, num_patches, vision_size)` the patch
-            features that regions on scene frames are pooled from.
+            features that regions on scene frames are pooled from. Where asked for, `hidden_states` are those of the
+            embeddings and of each of the `config.num_vision_layers` layers that are built, and `attentions` those of
+            the layers, both with (num_videos, num_frames) in front.
         """
-        num_videos, num_frames = pixel_values_videos.shape[:2]
-        features = self._encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (num_videos, num_frames))
-        return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=self.connector(features))
+        size = pixel_values_videos.shape[:2]
+        output = self._encode_frames(pixel_values_videos.flatten(0, 1), kwargs)
+        output = _map_tensors(output, lambda tensor: tensor.unflatten(0, size))
+        output.pooler_output = self.connector(output.last_hidden_state)
+        return output
 
     @can_return_tuple
     def get_image_features(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
@@ -212,16 +238,16 @@ class VideoReferModel(VideoReferPreTrainedModel):
 
         Args:
             pixel_values (`torch.Tensor` of shape `(num_images, 3, height, width)`): Images.
-            kwargs: Ignored, so that all outputs of the processor may be passed.
+            kwargs: As in [`get_video_features`].
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` of shape `(num_images, num_tokens, hidden_size)` are the
-            scene tokens, `last_hidden_state` of shape `(num_images, num_patches, vision_size)` the patch features.
+            scene tokens, `last_hidden_state` of shape `(num_images, num_patches, vision_size)` the patch features;
+            `hidden_states` and `attentions` as in [`get_video_features`], with num_images in front.
         """
-        features = self._encode_frames(pixel_values)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=features, pooler_output=self.connector.forward_images(features)
-        )
+        output = self._encode_frames(pixel_values, kwargs)
+        output.pooler_output = self.connector.forward_images(output.last_hidden_state)
+        return output
 
     @can_return_tuple
     def get_region_features(
@@ -285,7 +311,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
             if name == "video":
                 num_frames_per_video = output.last_hidden_state.shape[1]
         if region_pixel_values is not None:
-            patches.append(self._encode_frames(region_pixel_values))
+            patches.append(self._encode_frames(region_pixel_values).last_hidden_state)
         num_rows = {
             "videos": len(given["video"].last_hidden_state) if given.get("video") is not None else 0,
             "images": len(given["image"].last_hidden_state) if given.get("image") is not None else 0,
@@ -399,6 +425,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
         return inputs_embeds, tokens
 
     @can_return_tuple
+    @accept_old_cache_name
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -417,6 +444,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         num_prompt_tokens: int | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> VideoReferModelOutputWithPast:
         r"""Run the model. All inputs beside the usual ones are made by [`VideoReferProcessor`].
@@ -425,7 +453,8 @@ class VideoReferModel(VideoReferPreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(batch, sequence)`, *optional*): Token ids with placeholders.
             attention_mask (`torch.Tensor` of shape `(batch, sequence)`, *optional*): 0 at padding.
             position_ids (`torch.LongTensor` of shape `(batch, sequence)`, *optional*): Positions.
-            past_key_values (`Cache`, *optional*): Keys and values of earlier tokens.
+            past_key_values (`Cache`, *optional*): Keys and values of earlier tokens, under the name that transformers
+                5.23 has for them.
             inputs_embeds (`torch.Tensor` of shape `(batch, sequence, hidden_size)`, *optional*): Embeddings in place of
                 `input_ids`, with scene and object tokens filled in.
             pixel_values_videos (`torch.Tensor` of shape `(num_videos, num_frames, 3, height, width)`, *optional*):
@@ -448,7 +477,9 @@ class VideoReferModel(VideoReferPreTrainedModel):
                 encoded videos or images. Features of one video may stand for every video of the batch.
             num_prompt_tokens (`int`, *optional*): Only the first so many ids can be placeholders; what follows was
                 generated. Set by `generate`.
-            use_cache (`bool`, *optional*): Whether to return `past_key_values`.
+            use_cache (`bool`, *optional*): Whether to return the cache.
+            cache (`Cache`, *optional*): Keys and values of earlier tokens, under the name of transformers 5.24 and
+                later. It goes before `past_key_values`.
             kwargs: Library arguments, passed to the language model.
 
         Returns:
@@ -474,12 +505,13 @@ class VideoReferModel(VideoReferPreTrainedModel):
             region_lengths=region_lengths,
             region_num_tokens=region_num_tokens,
         )
+        cache = past_key_values if cache is None else cache
         tokens: dict[str, torch.Tensor] = {}
         if input_ids is not None:
             # With a cache and no media this is a decoding step: a placeholder id here was generated or proposed.
             # (One token needs no look at the length, which a static cache keeps as a tensor: the step compiles whole.)
-            if num_prompt_tokens is None and not outputs and past_key_values is not None:
-                if input_ids.shape[1] == 1 or past_key_values.get_seq_length() > 0:
+            if num_prompt_tokens is None and not outputs and cache is not None:
+                if input_ids.shape[1] == 1 or cache.get_seq_length() > 0:
                     num_prompt_tokens = 0
             inputs_embeds, tokens = self._fill_placeholders(input_ids, outputs, sample_counts, num_prompt_tokens)
         elif outputs:
@@ -491,20 +523,16 @@ class VideoReferModel(VideoReferPreTrainedModel):
         language_outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
+            **{CACHE_NAME: cache},
             **kwargs,
         )
         return VideoReferModelOutputWithPast(
-            last_hidden_state=language_outputs.last_hidden_state,
-            past_key_values=language_outputs.past_key_values,
-            hidden_states=language_outputs.hidden_states,
-            attentions=language_outputs.attentions,
-            video_hidden_states=tokens.get("video"),
-            image_hidden_states=tokens.get("image"),
-            region_hidden_states=tokens.get("region"),
+            **language_outputs,
+            **{f"{kind}_hidden_states": value for kind, value in tokens.items()},
+            **({} if self.training else {f"{kind}_outputs": output for kind, output in outputs.items()}),
         )
 
 
@@ -516,6 +544,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
     """
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
 
     def __init__(self, config: VideoReferConfig):
         super().__init__(config)
@@ -588,6 +617,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         return self.model.get_region_features(**kwargs)
 
     @can_return_tuple
+    @accept_old_cache_name
     def forward(  # noqa: D417 (the shared inputs are documented at the base model)
         self,
         input_ids: torch.LongTensor | None = None,
@@ -608,6 +638,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> VideoReferCausalLMOutputWithPast:
         r"""Run the model. The inputs that are not listed here are those of [`VideoReferModel.forward`].
@@ -639,7 +670,6 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             pixel_values_videos=pixel_values_videos,
             pixel_values=pixel_values,
@@ -653,6 +683,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
             num_prompt_tokens=num_prompt_tokens,
             use_cache=use_cache,
             return_dict=True,
+            **{CACHE_NAME: past_key_values if cache is None else cache},
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
@@ -663,16 +694,8 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
             )
-        return VideoReferCausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            video_hidden_states=outputs.video_hidden_states,
-            image_hidden_states=outputs.image_hidden_states,
-            region_hidden_states=outputs.region_hidden_states,
-        )
+        rest = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+        return VideoReferCausalLMOutputWithPast(loss=loss, logits=logits, **rest)
 
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         # The library's version knows images and videos only, and would run the tower without handing its patch
@@ -690,16 +713,21 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         input_ids: torch.LongTensor | None = None,
         **model_kwargs: Any,
     ) -> tuple[torch.LongTensor, dict[str, Any]]:
-        outputs = model_kwargs.pop("mm_encoder_outputs", None)
+        outputs = model_kwargs.pop("mm_encoder_outputs", None) or {}
         sample_counts = model_kwargs.pop("sample_counts", None)
-        if input_ids is not None and input_ids.numel():
+        # Ids beside `inputs_embeds` are only there to stand in the answer: the embeddings hold the features already.
+        if input_ids is not None and input_ids.numel() and model_kwargs.get("inputs_embeds") is None:
             # Checked here, where whole prompts are at hand: a chunk of a prompt has fewer placeholders than features.
-            num_regions = len(outputs["region"].pooler_output) if outputs and "region" in outputs else 0
-            check_sample_counts_given(len(input_ids), num_regions, sample_counts)
-            check_placeholders(input_ids, outputs or {}, sample_counts, self.config)
-            model_kwargs["num_prompt_tokens"] = input_ids.shape[1]
+            num_prompt_tokens = model_kwargs.setdefault("num_prompt_tokens", input_ids.shape[1])
+            num_cached = _num_cached_ids(input_ids, model_kwargs)
+            prompt_ids = input_ids[:, num_cached:num_prompt_tokens]
+            if num_cached:
+                outputs, sample_counts = features_behind_cache(outputs, prompt_ids, sample_counts, self.config)
+            num_regions = len(outputs["region"].pooler_output) if "region" in outputs else 0
+            check_sample_counts_given(len(prompt_ids), num_regions, sample_counts)
+            check_placeholders(prompt_ids, outputs, sample_counts, self.config)
             if expand_size > 1 and outputs:
-                outputs = split_by_sample(outputs, input_ids, sample_counts, self.config, num_copies=expand_size)
+                outputs = split_by_sample(outputs, prompt_ids, sample_counts, self.config, num_copies=expand_size)
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
         )
@@ -732,6 +760,15 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
             # Ids that the cache holds already were cut off on the left.
             num_cut = input_ids.shape[1] - step_ids.shape[1]
             model_inputs["num_prompt_tokens"] = max(num_prompt_tokens - num_cut, 0)
+        outputs, cache = kwargs.get("mm_encoder_outputs"), kwargs.get(CACHE_NAME)
+        # The library takes no step of an assistant for its first one, and leaves the features out. (One token is no
+        # prompt: then the length of the cache, a tensor in a static one, is not read.)
+        is_dropped = outputs and "mm_encoder_outputs" not in model_inputs and step_ids.shape[1] > 1
+        if is_dropped and cache is not None and cache.get_seq_length() == 0:
+            if all(output.pooler_output[0].shape[-1] == self.lm_head.in_features for output in outputs.values()):
+                model_inputs["mm_encoder_outputs"] = outputs
+            else:  # those of a model of another width: the assistant guesses without them
+                model_inputs["num_prompt_tokens"] = 0
         return model_inputs
 
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> Any:
@@ -768,6 +805,19 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
             if isinstance(processor, RepetitionPenaltyLogitsProcessor) and is_own:
                 processor.prompt_ignore_length = input_ids_seq_length or 0
         return processors
+
+
+def _num_cached_ids(input_ids: torch.Tensor, model_kwargs: Mapping[str, Any]) -> int:
+    """Tell how many ids of a call of `generate` stand in the cache that came with it."""
+    cache = model_kwargs.get(CACHE_NAME)
+    # Beside the new ids only, mask and positions still cover the whole sequence. (The library drops a mask of ones.)
+    whole = next(
+        (model_kwargs[name] for name in ("attention_mask", "position_ids") if model_kwargs.get(name) is not None),
+        input_ids,
+    )
+    if cache is None or whole.shape[-1] != input_ids.shape[1]:
+        return 0
+    return min(int(cache.get_seq_length()), input_ids.shape[1])
 
 
 __all__ = ["VideoReferForConditionalGeneration", "VideoReferModel", "VideoReferPreTrainedModel"]

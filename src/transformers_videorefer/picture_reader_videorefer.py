@@ -50,7 +50,8 @@ def load_picture(picture: Any, name: str) -> np.ndarray:
 
     Args:
         picture (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, `str`, `os.PathLike` or `bytes`): The frame; arrays
-            are uint8 of shape `(height, width, 3)` or, for gray, `(height, width)`.
+            are uint8 of shape `(height, width, 3)`, `(3, height, width)` (where only axis 0 is 3 long) or, for gray,
+            `(height, width)`.
         name (`str`): What an error calls the frame.
 
     Returns:
@@ -88,11 +89,10 @@ def _to_rgb_frame(frame: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
         raise TypeError(f"{name} has dtype {array.dtype}. Pass uint8 values from 0 to 255.")
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1):
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    elif array.ndim == 3 and array.shape[0] == 3 and 3 not in array.shape[1:]:
+        array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ValueError(
-            f"{name} has shape {tuple(array.shape)}. Pass (height, width, 3); permute the axes of frames that keep "
-            "their channels first."
-        )
+        raise ValueError(f"{name} has shape {tuple(array.shape)}. Pass (height, width, 3) or (3, height, width).")
     return np.ascontiguousarray(array)
 
 
@@ -142,16 +142,18 @@ def _natural_key(file: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 class ArrayReader(VideoReader):
-    """Frames of one uint8 array or tensor of shape `(num_frames, height, width, 3)`."""
+    """Frames of one uint8 array or tensor of shape `(num_frames, height, width, 3)`, or with the channels in axis 1."""
 
     backend = "array"
 
     def __init__(self, frames: np.ndarray | torch.Tensor, name: str, *, fps: float | None = None):
         array = frames.detach().cpu().numpy() if isinstance(frames, torch.Tensor) else frames
+        if array.ndim == 4 and array.shape[1] == 3 and 3 not in array.shape[2:]:
+            array = array.transpose(0, 2, 3, 1)  # (num_frames, height, width, 3), as a view
         if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape[1:]:
             raise ValueError(
-                f"{name} has shape {tuple(array.shape)}. Pass (num_frames, height, width, 3); permute the axes of "
-                "frames that keep their channels first, and pass a single picture as an image."
+                f"{name} has shape {tuple(array.shape)}. Pass (num_frames, height, width, 3) or (num_frames, 3, height, "
+                "width), and a single picture as an image."
             )
         if array.dtype != np.uint8:
             raise TypeError(f"{name} has dtype {array.dtype}. Pass uint8 values from 0 to 255.")

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import StrictDataclassFieldValidationError
 from transformers import BatchFeature
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-from transformers.processing_utils import _UNMARKED, MultiModalData, ProcessorMixin
+from transformers.processing_utils import MultiModalData, ProcessorMixin
+from transformers.utils.chat_template_utils import mark_control_tokens
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .chat_videorefer import VideoReferChatMixin
@@ -232,7 +233,7 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
             return_metadata=return_metadata,
         )
         texts = _check_texts(text)
-        unmarked = _UNMARKED if merged["text_kwargs"].get("sanitize_control_tokens") else ""
+        unmarked = _unmarked_prefix() if merged["text_kwargs"].get("sanitize_control_tokens") else ""
         marks = [find_marks(one, unmarked_prefix=unmarked) for one in texts]
         is_batch = not isinstance(text, str)
         if media is None:
@@ -342,14 +343,21 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
         video_sizes: Sequence[Sequence[int]] | None = None,
         **kwargs: Any,
     ) -> MultiModalData:
-        """Return placeholder counts for serving engines; `video_sizes` are (frames, height, width)."""
+        """Return placeholder counts for serving engines; `video_sizes` are (frames, height, width).
+
+        With `do_sample_frames=False` the frames of a video are those it has, as in the call.
+        """
         data: dict[str, list[int]] = {}
         if image_sizes is not None:
             data["num_image_tokens"] = [self.num_scene_tokens(self.num_image_frames)] * len(image_sizes)
             data["num_image_patches"] = [1] * len(image_sizes)
         if video_sizes is not None:
-            num_frames = kwargs.get("num_frames") or self.video_processor.num_frames
-            data["num_video_tokens"] = [self.num_scene_tokens(num_frames)] * len(video_sizes)
+            num_sampled = kwargs.get("num_frames") or self.video_processor.num_frames
+            is_sampled = kwargs.get("do_sample_frames")
+            is_sampled = self.video_processor.do_sample_frames if is_sampled is None else is_sampled
+            data["num_video_tokens"] = [
+                self.num_scene_tokens(num_sampled if is_sampled else num_frames) for num_frames, *_ in video_sizes
+            ]
         return MultiModalData(**data)
 
 
@@ -358,6 +366,12 @@ def _check_texts(text: Any) -> list[str]:
     if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(one, str) for one in texts):
         raise ValueError(f"`text` must be a string or a non-empty list of strings, got {text!r:.80}.")
     return list(texts)
+
+
+def _unmarked_prefix() -> str:
+    """Return a regular expression that holds where the library has not marked what follows as a user's plain text."""
+    region = MARKS["region"]
+    return f"(?<!{mark_control_tokens(region, re.compile(region)).split(region)[0]})"
 
 
 __all__ = ["VideoReferProcessor", "VideoReferProcessorKwargs"]

@@ -72,7 +72,7 @@ class VideoReferSavingMixin(PushingMixin):
         )
         if is_main_process:
             give_usual_modes(Path(save_directory, name) for name in changed_files(save_directory, times))
-        if is_main_process and not getattr(self, "_hf_peft_config_loaded", False):
+        if is_main_process and not hasattr(self, "peft_config"):
             write_code(save_directory)
             write_card(save_directory, self.config.name_or_path)
             self._save_processor(save_directory)
@@ -90,7 +90,7 @@ class VideoReferSavingMixin(PushingMixin):
         Raises:
             ValueError: If `name` is no component, or adapters are attached to the model.
         """
-        if getattr(self, "_hf_peft_config_loaded", False):
+        if hasattr(self, "peft_config"):
             raise ValueError("A component cannot be saved while adapters are attached. Merge or delete them first.")
         tensors = component_state_dict(getattr(self, self.base_model_prefix, self), name)
         if not is_main_process:

@@ -287,8 +287,8 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
     ) -> tuple[list[np.ndarray], VideoMetadata]:
         """Read and resize the scene frames of one video."""
         known = dict(given or {})
-        fps = options["fps"] or known.get("fps")
-        with open_video(source, fps=fps, edit_list=options["edit_list"], name=name) as reader:
+        rates = {"fps": options["fps"], "default_fps": known.get("fps")}
+        with open_video(source, edit_list=options["edit_list"], name=name, **rates) as reader:
             metadata = describe_video(reader, known)
             chosen = self.choose_scene_frames(
                 reader,

@@ -1,6 +1,7 @@
 """Opens any kind of video and tells one video from a list of them."""
 
 import io
+import math
 import os
 from typing import Any
 
@@ -32,6 +33,7 @@ def open_video(
     fps: float | None = None,
     edit_list: str = "apply",
     name: str = "the video",
+    default_fps: float | None = None,
 ) -> VideoReader:
     """Open a video of any kind for reading frames by their number.
 
@@ -39,12 +41,14 @@ def open_video(
         source (`str`, `os.PathLike`, `bytes`, `BinaryIO`, `list`, `np.ndarray` or `torch.Tensor`): Path of a video
             file, an animated picture or a folder of pictures; http(s) address of a video file; binary file object;
             content of a file; list of PIL pictures, uint8 arrays, tensors or paths; uint8 array or tensor of shape
-            `(num_frames, height, width, 3)`.
+            `(num_frames, height, width, 3)`, or `(num_frames, 3, height, width)` where only axis 1 is 3 long.
         fps (`float`, *optional*): Frames per second of sources without time stamps (folders, lists, arrays, still
-            pictures). Files that carry their own times ignore it.
+            pictures). A file with times of its own refuses another rate.
         edit_list (`str`, *optional*, defaults to `"apply"`): `"apply"` numbers the frames that players show,
             `"ignore"` numbers all coded frames, also those that the edit list of an MP4 file hides.
         name (`str`, *optional*, defaults to `"the video"`): What errors call a source that has no path.
+        default_fps (`float`, *optional*): Frames per second of a source without time stamps where `fps` is not given,
+            such as those of its metadata. Files with times of their own go by them.
 
     Returns:
         `VideoReader`: The open video, to be used as a context manager or closed.
@@ -53,12 +57,26 @@ def open_video(
         FileNotFoundError: If there is nothing at the path.
         OSError: If the file is truncated or cannot be read.
         TypeError: If `source` is of another kind.
-        ValueError: If the source is no video or has no frames, or an argument has a value that is not offered.
+        ValueError: If the source is no video or has no frames, an argument has a value that is not offered, or `fps`
+            is not the rate of a file with times of its own.
     """
     if edit_list not in EDIT_LIST_MODES:
         raise ValueError(f"`edit_list` is {edit_list!r}. Pass one of {', '.join(map(repr, EDIT_LIST_MODES))}.")
     if fps is not None and not fps > 0:
         raise ValueError(f"`fps` is {fps}. Pass a number above 0, or leave it out.")
+    reader = _open(source, default_fps if fps is None else fps, edit_list, name)
+    # In other processors of the library `fps` says how densely to sample: it must not be without effect in silence.
+    if fps is not None and reader.fps and not math.isclose(fps, reader.fps, rel_tol=0.01):
+        reader.close()
+        raise ValueError(
+            f"`fps` is {fps:g}, but {reader.name} carries its own times ({reader.fps:g} frames per second). `fps` is for "
+            "folders and lists of pictures. Leave it out; `num_frames` says how many frames are sampled."
+        )
+    return reader
+
+
+def _open(source: Any, fps: float | None, edit_list: str, name: str) -> VideoReader:
+    """Choose the reader of a source."""
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return ArrayReader(source, name, fps=fps)
     if isinstance(source, (list, tuple)):

@@ -10,6 +10,7 @@ from transformers_videorefer.evaluation.provenance import (
     describe_model,
     describe_versions,
     git_commit,
+    hub_commit,
 )
 
 
@@ -43,6 +44,19 @@ def test_both_ends_of_large_files_count(tmp_path: Path) -> None:
 def test_a_hub_id_is_named_with_its_commit() -> None:
     described = describe_model("someone/model", "abc")
     assert described == {"name": "someone/model", "revision": "abc", "fingerprint": None}
+
+
+def test_the_commit_of_a_hub_model_is_read_from_the_cache(tmp_path: Path) -> None:
+    commit = "0123456789abcdef" * 2 + "01234567"
+    repository = tmp_path / "models--someone--model"
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    (repository / "snapshots" / commit / "config.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    assert hub_commit("someone/model", cache_dir=tmp_path) == commit
+    assert hub_commit("someone/other", cache_dir=tmp_path) is None
+    (tmp_path / "config.json").write_text("{}")
+    assert hub_commit(str(tmp_path)) is None
 
 
 def test_commits_of_checkouts(tmp_path: Path) -> None:

@@ -167,8 +167,10 @@ def test_sampling_by_rate_is_not_offered(
 ) -> None:
     """`num_frames=None` means the default number, and `fps` says how fast frames without times are: no mode switch."""
     source = source_of(CALLS[name], decoded)
+    with pytest.raises(ValueError, match="`fps` is 1, but .*carries its own times.*`num_frames`"):
+        published_processor(text="<video>", videos=source, num_frames=None, fps=1)
     inputs = published_processor(
-        text="<video>", videos=source, num_frames=None, fps=1, return_metadata=True, return_tensors="pt"
+        text="<video>", videos=source, num_frames=None, return_metadata=True, return_tensors="pt"
     )
     assert scene_positions(inputs) == recorded_positions(40, 16)
     assert scene_positions(inputs) != CALLS[name]["decoder_requests"][0]

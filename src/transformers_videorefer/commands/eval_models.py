@@ -13,7 +13,7 @@ from transformers_videorefer.evaluation.answering import VideoReferAnswerer
 from transformers_videorefer.evaluation.benchmarking import Ranks
 from transformers_videorefer.evaluation.controls import CONTROLS, NoRegion, TextOnly
 from transformers_videorefer.evaluation.outlines import OutlineAnswerer
-from transformers_videorefer.evaluation.provenance import describe_model
+from transformers_videorefer.evaluation.provenance import describe_model, hub_commit
 from transformers_videorefer.evaluation.settings import METHODS, BenchSettings
 
 from .answer import DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, load_model
@@ -95,8 +95,7 @@ def load_checkpoint(
     with report_when_slow(f"loading {arguments.model}"):
         processor = AutoProcessor.from_pretrained(source, **loading)
         model = load_model(source, device, arguments.dtype, **loading)
-    # Only configs that came from the Hub have it.
-    return model, processor, describe_model(source, getattr(model.config, "_commit_hash", None))
+    return model, processor, describe_model(source, hub_commit(source))
 
 
 def fit_settings(

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import extract_commit_hash
 
 import transformers_videorefer
+from transformers_videorefer.components_videorefer import find_file
 
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "av", "accelerate", "datasets", "evaluate")
@@ -25,7 +27,7 @@ def describe_model(source: str, revision: str | None) -> dict[str, Any]:
 
     Args:
         source (`str`): Hub id or folder.
-        revision (`str`, *optional*): Commit on the Hub, as the loaded config knows it.
+        revision (`str`, *optional*): Commit on the Hub, as [`hub_commit`] tells it.
 
     Returns:
         `dict[str, Any]`: `name` (Hub id, or name of the folder), `revision` (commit on the Hub) and `fingerprint` of a
@@ -35,6 +37,19 @@ def describe_model(source: str, revision: str | None) -> dict[str, Any]:
     if not folder.is_dir():
         return {"name": source, "revision": revision, "fingerprint": None}
     return {"name": folder.resolve().name, "revision": revision, "fingerprint": _fingerprint(folder)}
+
+
+def hub_commit(source: str, **hub_kwargs: Any) -> str | None:
+    """Return the commit of the Hub that a loaded checkpoint is at.
+
+    Args:
+        source (`str`): Hub id or folder.
+        hub_kwargs: Where on the Hub it was looked for, such as `revision` and `cache_dir`.
+
+    Returns:
+        `str` or `None`: The commit; `None` for folders outside of the cache of the Hub.
+    """
+    return extract_commit_hash(find_file(source, "config.json", **{**hub_kwargs, "local_files_only": True}), None)
 
 
 def _fingerprint(folder: Path) -> str:
