@@ -28,6 +28,7 @@ from transformers.utils import is_accelerate_available
 from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL, TINY_NOTICE
 from transformers_videorefer.picture_reader_videorefer import is_picture_file_name
 from transformers_videorefer.preview import draw_preview, read_marked_frames, region_colors
+from transformers_videorefer.region_values_videorefer import DEFAULT
 from transformers_videorefer.video_reader_videorefer import open_video
 
 from .model_lookup import locate_model
@@ -151,8 +152,7 @@ def _make_inputs(args: argparse.Namespace, processor: ProcessorMixin, parts: lis
     """Decode the video and build the inputs of the model."""
     options = {"num_frames": args.frames, "num_region_tokens": args.region_tokens}
     options = {name: value for name, value in options.items() if value is not None}
-    if hasattr(args, "region_frames"):
-        options["num_region_frames"] = args.region_frames
+    options["num_region_frames"] = DEFAULT if args.region_frames is None else args.region_frames
     return processor.apply_chat_template(
         [{"role": "user", "content": parts}],
         add_generation_prompt=True,
@@ -174,7 +174,8 @@ def errors_name_flags(args: argparse.Namespace, marked: Sequence[MarkedRegion]) 
         marked (`Sequence[MarkedRegion]`): Regions given by flags, one for each region of the first sample.
 
     Raises:
-        ValueError: In the place of a ValueError, TypeError or OSError.
+        ValueError: In the place of a ValueError or OSError.
+        TypeError: In the place of a TypeError.
     """
     try:
         yield
@@ -187,7 +188,9 @@ def errors_name_flags(args: argparse.Namespace, marked: Sequence[MarkedRegion]) 
         for hint, flag in _FLAGS_OF_HINTS.items():
             message = message.replace(hint, flag)
         message = re.sub(r"`(\w+)(?:=(?:\"(\w+)\")?)?`", _name_flag, message)
-        raise ValueError(message) from error
+        # With its place, by which the command tells a refusal from a fault of its own.
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(message).with_traceback(error.__traceback__) from error
 
 
 def _name_flag(found: re.Match) -> str:
