@@ -40,9 +40,9 @@ from transformers_videorefer import (
     VideoReferVideoProcessor,
 )
 from transformers_videorefer.bundled import TINY_CHECKPOINT
-from transformers_videorefer.data.rle import encode_rle
 from transformers_videorefer.data.tables.features import conversation_features
-from transformers_videorefer.masks_videorefer import decode_rle, fill_box
+from transformers_videorefer.masks_videorefer import fill_box
+from transformers_videorefer.rle_videorefer import decode_rle, encode_rle
 from transformers_videorefer.sampling_videorefer import uniform_indices
 
 
@@ -144,11 +144,6 @@ def object_region(scale: Scale, annotated: list[int], shift: int) -> dict[str, A
     return {"media": 0, "frames": frames}
 
 
-def as_bytes(rle: dict[str, Any]) -> dict[str, Any]:
-    """Return a mask of a row as `decode_rle` takes it."""
-    return {**rle, "counts": rle["counts"].encode()}
-
-
 class PublishedWay:
     """The reference: one row after the other from file to features, then the language model on all of them.
 
@@ -185,7 +180,7 @@ class PublishedWay:
         scene, _ = read_front_to_back(path, scene_frames, video_processor)
         frames, _ = read_front_to_back(path, region_frames, video_processor)
         masks = [
-            [torch.from_numpy(decode_rle(as_bytes(entry["rle"]), where="mask")).float() for entry in region["frames"]]
+            [torch.from_numpy(decode_rle(entry["rle"])).float() for entry in region["frames"]]
             for region in row["regions"]
         ]
         places = [

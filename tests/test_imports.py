@@ -15,6 +15,15 @@ EXPORTED = sorted(PACKAGE.glob("*_videorefer.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 STANDARD_LIBRARY_AND_REQUIRED = {"torch", "numpy", "PIL", "transformers"}
 OPTIONAL = {"av", "pycocotools"}
+# Reading videos and regions starts without torch and transformers, which take seconds to import.
+LIGHT = {
+    f"{name}_videorefer"
+    for name in (
+        *("reader_base", "video_reader", "container_reader", "packet_index", "file_extent", "display_matrix"),
+        *("picture_reader", "video_options", "sampling"),
+        *("region_form", "region_values", "region_masks", "regions", "masks", "rle"),
+    )
+}
 # Folder or module -> what it may import of ours, beside itself. Later parts of the package have their line already.
 ARROWS = {
     "exported": set(),
@@ -101,6 +110,26 @@ def test_the_library_finds_exactly_the_real_imports(file: Path) -> None:
 
     real = {node.module for node, _ in imports_of(file) if isinstance(node, ast.ImportFrom) and node.level}
     assert set(get_relative_imports(file)) == real
+
+
+@pytest.mark.parametrize("name", sorted(LIGHT))
+def test_videos_and_regions_start_without_torch(name: str) -> None:
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    later = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for statement in function.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)) or id(node) in later:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.module in LIGHT, ast.unparse(node)
+            continue
+        names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        assert not {name.split(".")[0] for name in names} & {"torch", "transformers"}, ast.unparse(node)
 
 
 def test_every_exported_file_is_reached_from_the_model() -> None:

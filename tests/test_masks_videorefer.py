@@ -1,4 +1,4 @@
-"""Mask codecs and rasterising against the recorded published masks, against pycocotools, and by hand."""
+"""Masks in pixels against the recorded published masks, against pycocotools, and by hand."""
 
 import io
 
@@ -10,14 +10,10 @@ from PIL import Image
 
 from transformers_videorefer import masks_videorefer
 from transformers_videorefer.masks_videorefer import (
-    decode_rle,
     draw_scribble,
     fill_box,
     fill_polygons,
     read_mask,
-    rle_is_empty,
-    rle_runs,
-    shorten,
 )
 
 
@@ -26,7 +22,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 AT = "sample 0, region 1, frame 12"
 RECORDED = {entry["name"]: entry for entry in load_json("preprocess/ann_to_mask.json")}
-RECORDED_RLE = [name for name, entry in RECORDED.items() if entry["ok"] and isinstance(entry["ann"], dict)]
 RECORDED_POLYGONS = [
     name
     for name, entry in RECORDED.items()
@@ -49,20 +44,6 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return request.param
 
 
-def as_bytes(rle: dict) -> dict:
-    counts = rle["counts"]
-    return {"size": rle["size"], "counts": counts.encode() if isinstance(counts, str) else counts}
-
-
-@pytest.mark.parametrize("name", RECORDED_RLE)
-def test_rle_gives_the_recorded_mask(name: str, recorded_masks: dict[str, np.ndarray], backend: str) -> None:
-    rle = as_bytes(RECORDED[name]["ann"])
-    mask = decode_rle(rle, where=AT)
-    assert mask.dtype == bool
-    assert np.array_equal(mask, recorded_masks[name].astype(bool))
-    assert rle_is_empty(rle, where=AT) == (RECORDED[name]["area"] == 0)
-
-
 @pytest.mark.parametrize("name", RECORDED_POLYGONS)
 def test_polygons_give_the_recorded_mask(name: str, recorded_masks: dict[str, np.ndarray], backend: str) -> None:
     entry = RECORDED[name]
@@ -70,23 +51,6 @@ def test_polygons_give_the_recorded_mask(name: str, recorded_masks: dict[str, np
     mask = fill_polygons(polygons, entry["h"], entry["w"])
     assert mask.dtype == bool
     assert np.array_equal(mask, recorded_masks[name].astype(bool))
-
-
-def test_rle_equals_pycocotools_on_random_masks() -> None:
-    coco_mask = pytest.importorskip("pycocotools.mask")
-    generator = np.random.default_rng(0)
-    for _ in range(150):
-        height, width = (int(side) for side in generator.integers(1, 60, 2))
-        mask = generator.random((height, width)) < generator.choice([0.0, 0.02, 0.5, 0.98, 1.0])
-        rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-        assert np.array_equal(decode_rle(rle, where=AT), mask)
-        assert rle_is_empty(rle, where=AT) == (coco_mask.area(rle) == 0)
-
-
-def test_rle_reads_runs_that_need_many_characters() -> None:
-    coco_mask = pytest.importorskip("pycocotools.mask")
-    rle = coco_mask.frPyObjects({"size": [4000, 4000], "counts": [15_000_000, 7, 3, 999_990]}, 4000, 4000)
-    assert rle_runs(rle, where=AT).tolist() == [15_000_000, 7, 3, 999_990]
 
 
 def test_polygons_without_pycocotools_equal_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,50 +69,6 @@ def test_polygons_without_pycocotools_equal_pycocotools(monkeypatch: pytest.Monk
         with monkeypatch.context() as patch:
             patch.setattr(masks_videorefer, "coco_mask", None)
             assert np.array_equal(fill_polygons(polygons, height, width), with_tools)
-
-
-def test_rle_runs_go_down_the_columns() -> None:
-    mask = decode_rle({"size": (2, 3), "counts": [1, 2, 3]}, where=AT)
-    assert mask.tolist() == [[False, True, False], [True, False, False]]
-
-
-def test_a_second_run_of_length_zero_does_not_make_a_mask_empty() -> None:
-    assert not rle_is_empty({"size": (2, 2), "counts": [1, 0, 1, 2]}, where=AT)
-    # "1" is a run of 1, "0" a run of 0: the same mask as a COCO string (the fourth run is stored as 2 - 0).
-    assert not rle_is_empty({"size": (2, 2), "counts": b"1012"}, where=AT)
-    assert rle_is_empty({"size": (2, 2), "counts": b"1030"}, where=AT)
-
-
-@pytest.mark.parametrize(
-    ("counts", "words"),
-    [
-        (b"", "no complete COCO string"),
-        (b"l:8k0`", "no complete COCO string"),  # the last character announces another one
-        (b"l:\xff", "no complete COCO string"),
-        (b"l:\n8", "no complete COCO string"),
-        (b"ooooooooo1", "no COCO string can hold"),
-        (b"O5", "is -1, below 0"),  # "O" is the number -1
-        (b"12", "cover 3 pixels but its size \\[2, 3\\] has 6"),
-        ([7, -1], "is -1, below 0"),
-        ([1, 2], "cover 3 pixels but its size \\[2, 3\\] has 6"),
-        ([], "flat list of run lengths"),
-        ([[6]], "flat list of run lengths"),
-    ],
-)
-def test_broken_counts_are_refused(counts: object, words: str) -> None:
-    with pytest.raises(ValueError, match=f"^{AT}.*{words}"):
-        decode_rle({"size": (2, 3), "counts": counts}, where=AT)
-
-
-def test_counts_of_another_type_are_refused() -> None:
-    with pytest.raises(TypeError, match="whole numbers"):
-        decode_rle({"size": (2, 3), "counts": [3.5, 2.5]}, where=AT)
-
-
-def test_broken_string_is_not_called_empty() -> None:
-    for counts in (b"", b"`", b"``", b"1`"):
-        with pytest.raises(ValueError, match="no complete COCO string"):
-            rle_is_empty({"size": (2, 3), "counts": counts}, where=AT)
 
 
 @pytest.mark.parametrize(
@@ -291,10 +211,3 @@ def test_scribble_equals_the_distance_to_the_line() -> None:
 
 def test_scribble_beside_the_frame_keeps_only_the_pixel_nearest_to_its_point() -> None:
     assert np.argwhere(draw_scribble(np.array([[-0.9, -0.9]]), 0.5, 4, 4)).tolist() == [[0, 0]]
-
-
-def test_values_are_quoted_briefly() -> None:
-    assert shorten([1, 2]) == "[1, 2]"
-    assert shorten(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
-    assert shorten(torch.zeros(3, 40)) == "Tensor of shape (3, 40)"
-    assert shorten("a" * 100) == "'" + "a" * 76 + "..."

@@ -1,5 +1,7 @@
 """Bookkeeping of a batch, worked out by hand. Errors of whole calls are tested in test_modeling_videorefer.py."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import tiny_config
@@ -72,6 +74,14 @@ def test_placeholders_of_one_sample_cannot_make_up_for_another():
         ValueError, match=r"Sample 0 has 1 `<region>` placeholder tokens, but its 1 region\(s\) give 2"
     ):
         check_placeholders(ids.flip(0), outputs, counts, config)
+
+
+def test_placeholder_ids_of_any_configuration():
+    config = SimpleNamespace(video_token_id=1, image_token_id=2, region_token_id=3)
+    outputs = {"video": BaseModelOutputWithPooling(pooler_output=torch.zeros(1, 2, 1))}
+    check_placeholders(torch.tensor([[1, 1, 0]]), outputs, None, config)
+    with pytest.raises(ValueError, match="The prompts have 1 `<image>` placeholder tokens"):
+        check_placeholders(torch.tensor([[1, 1, 2]]), outputs, None, config)
 
 
 def test_counts_of_another_batch():

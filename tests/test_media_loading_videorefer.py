@@ -125,6 +125,29 @@ def test_all_kinds_in_one_batch_give_the_same(clip, tmp_path):
     assert loaded.tensors["region_frame_index"].tolist() == [4, 0, 5] * len(kinds)
 
 
+def test_other_video_processors_choose_and_scale_frames_in_their_way(clip):
+    class LastFrames:
+        """The video processor of another family: the last frames, in whole numbers and without resizing."""
+
+        edit_list = "ignore"
+
+        def choose_scene_frames(self, reader, *, num_frames, **_options):
+            return list(range(reader.num_frames - num_frames, reader.num_frames))
+
+        def preprocess_frame(self, frame, *, resize_backend):
+            return frame
+
+        def normalize_frames(self, frames):
+            return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
+
+    options = MediaOptions(
+        num_frames=2, num_region_frames=None, num_region_tokens=4, empty_masks="error", grid_size=GRID
+    )
+    loaded = MediaLoader(LastFrames(), None, options).load([sample(CLIP)])
+    expected = torch.from_numpy(clip[-2:]).permute(0, 3, 1, 2).float()[None]
+    assert torch.equal(loaded.tensors["pixel_values_videos"], expected)
+
+
 def test_open_file_of_the_caller_stays_open(clip, tmp_path):
     with CLIP.open("rb") as file:
         file.read(100)

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, BatchFeature
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from transformers_videorefer import VideoReferProcessor, VideoReferVideoProcessor
+from transformers_videorefer.region_values_videorefer import DEFAULT
 
 
 MEDIA = REFERENCE / "media"
@@ -158,6 +159,8 @@ def test_number_of_frames_and_tokens(processor):
 
     assert made()["region_lengths"].tolist() == [32]
     assert made(num_region_frames=None)["region_lengths"].tolist() == [50]
+    assert made(num_region_frames="all")["region_lengths"].tolist() == [50]
+    assert made(num_region_frames=DEFAULT)["region_lengths"].tolist() == [32]
     assert made(num_region_frames=np.int64(7))["region_lengths"].tolist() == [7]
     assert made(num_region_tokens=9)["region_num_tokens"].tolist() == [9]
     assert count(made(num_region_tokens=9), 329) == [9]
@@ -176,7 +179,7 @@ def test_number_of_frames_and_tokens(processor):
         ({"num_region_frames": 0}, ValueError, "`num_region_frames` must be a whole number of at least 1, got 0"),
         ({"num_region_tokens": 0}, ValueError, "`num_region_tokens` must be a whole number of at least 1, got 0"),
         ({"num_region_tokens": 2.0}, TypeError, "`num_region_tokens` must be a whole number of at least 1, got 2.0"),
-        ({"num_region_frames": "all"}, TypeError, "`num_region_frames` must be a whole number"),
+        ({"num_region_frames": "many"}, TypeError, "`num_region_frames` must be a whole number"),
         ({"empty_masks": "skip"}, ValueError, '`empty_masks` must be "error", "drop" or "keep"'),
         ({"edit_list": "both"}, ValueError, "`edit_list` is 'both'"),
         ({"edit_list": ["apply", "ignore"]}, ValueError, "`edit_list` has 2 values for 1 videos"),

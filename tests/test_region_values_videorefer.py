@@ -1,5 +1,7 @@
 """Checks of the values in a region: what is taken as it is, and what each refusal says."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,15 @@ import torch
 from PIL import Image
 
 from transformers_videorefer.region_values_videorefer import (
+    DEFAULT,
     parse_index,
     parse_number,
     parse_numbers,
+    parse_region_frames,
     parse_size,
     parse_value,
     parse_whole,
+    shorten,
 )
 
 
@@ -125,13 +130,10 @@ def test_mask_of_wrong_dtype(value: Any) -> None:
         parse_value("mask", value, None, where=AT)
 
 
-def test_rle_strings_become_bytes() -> None:
-    for counts in ("06", b"06"):
-        assert parse_value("rle", {"size": [2, 3], "counts": counts}, None, where=AT) == {
-            "size": (2, 3),
-            "counts": b"06",
-        }
-    assert parse_value("rle", {"size": [2, 3], "counts": [0, 6]}, None, where=AT)["counts"] == [0, 6]
+def test_rle_counts_stay_as_they_are() -> None:
+    for counts in ("06", b"06", [0, 6]):
+        found = parse_value("rle", {"size": [2, 3], "counts": counts}, None, where=AT)
+        assert found == {"size": (2, 3), "counts": counts}
 
 
 @pytest.mark.parametrize(
@@ -224,3 +226,29 @@ def test_scribble() -> None:
 def test_wrong_scribble(value: Any, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
         parse_value("scribble", value, None, where=AT)
+
+
+def test_values_are_quoted_briefly() -> None:
+    assert shorten([1, 2]) == "[1, 2]"
+    assert shorten(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
+    assert shorten(torch.zeros(3, 40)) == "Tensor of shape (3, 40)"
+    assert shorten("a" * 100) == "'" + "a" * 76 + "..."
+
+
+@pytest.mark.parametrize(("value", "expected"), [(7, 7), (np.int64(3), 3), (None, None), ("all", None), (DEFAULT, 32)])
+def test_most_frames_of_a_region(value, expected):
+    assert parse_region_frames(value, 32) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(0, ValueError), (-1, ValueError), ("7", TypeError), (2.0, TypeError), (True, TypeError)]
+)
+def test_number_of_frames_that_is_none(value, error):
+    with pytest.raises(error, match="`num_region_frames` must be a whole number of at least 1"):
+        parse_region_frames(value, 32)
+
+
+def test_the_default_stays_itself_in_copies():
+    assert copy.deepcopy(DEFAULT) is DEFAULT
+    assert pickle.loads(pickle.dumps(DEFAULT)) is DEFAULT
+    assert repr(DEFAULT) == "DEFAULT"

@@ -9,7 +9,7 @@ import pytest
 from conftest import load_json
 from PIL import Image
 
-from transformers_videorefer import masks_videorefer, region_masks_videorefer
+from transformers_videorefer import region_masks_videorefer, rle_videorefer
 from transformers_videorefer.regions_videorefer import (
     check_empty_masks,
     frame_to_grid,
@@ -331,7 +331,7 @@ def test_a_long_masklet_costs_as_many_decoded_masks_as_frames_are_used(
 
     def count(rle: dict, *, where: str) -> np.ndarray:
         decoded.append(where)
-        return masks_videorefer.decode_rle(rle, where=where)
+        return rle_videorefer.decode_rle(rle, where=where)
 
     monkeypatch.setattr(region_masks_videorefer, "decode_rle", count)
     start = time.perf_counter()

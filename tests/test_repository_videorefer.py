@@ -10,6 +10,7 @@ from conftest import PUBLISHED
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from transformers_videorefer import VideoReferForConditionalGeneration
+from transformers_videorefer.configuration_videorefer import AUTO_MAP
 from transformers_videorefer.repository_videorefer import hub_id_or_none, write_card, write_code
 
 
@@ -34,7 +35,7 @@ def test_card_names_the_base_on_the_hub(tmp_path: Path) -> None:
 def test_code_is_not_copied_onto_itself() -> None:
     folder = Path(sys.modules["transformers_videorefer"].__file__).parent
     before = {file: file.read_bytes() for file in folder.glob("*_videorefer.py")}
-    write_code(folder)
+    write_code(folder, AUTO_MAP)
     assert {file: file.read_bytes() for file in before} == before
 
 

@@ -30,7 +30,14 @@ from transformers import (
 )
 from transformers.integrations.peft import MIN_PEFT_VERSION
 
-from transformers_videorefer import VideoReferForConditionalGeneration, VideoReferProcessor, VideoReferVideoProcessor
+from transformers_videorefer import (
+    VideoReferForConditionalGeneration,
+    VideoReferProcessor,
+    VideoReferVideoProcessor,
+    processing_videorefer,
+    saving_videorefer,
+)
+from transformers_videorefer.loading_videorefer import RememberedProcessor
 
 
 MODEL_CLASSES = {
@@ -140,12 +147,24 @@ def test_save_survives_the_loss_of_its_source(tmp_path: Path, caplog: pytest.Log
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     checkpoint.rename(tmp_path / "gone")
     model.save_pretrained(tmp_path / "saved")
-    assert "No processor was saved beside the model" in caplog.text
+    assert caplog.text == ""
     assert_weights(AutoModelForImageTextToText.from_pretrained(tmp_path / "saved"))
+    assert type(AutoProcessor.from_pretrained(tmp_path / "saved")) is VideoReferProcessor
+
+
+def test_code_is_written_once_per_save(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    for module in (saving_videorefer, processing_videorefer):
+        monkeypatch.setattr(module, "write_code", lambda folder, auto_map: written.append(sorted(auto_map)))
+    model.save_pretrained(tmp_path / "model")
+    AutoProcessor.from_pretrained(PUBLISHED).save_pretrained(tmp_path / "processor")
+    assert written == [sorted([*MODEL_CLASSES, "AutoConfig", "AutoProcessor", "AutoVideoProcessor"])] * 2
 
 
 def test_processor_that_cannot_be_read_is_left_out(model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model._processor_arguments = {"vision_tower": None, "nonsense": 1}  # a TypeError
+    model.processor_factory = RememberedProcessor.read(
+        lambda: VideoReferProcessor.from_pretrained(PUBLISHED, nonsense=1)  # a TypeError
+    )
     model.save_pretrained(tmp_path)
     assert "No processor was saved beside the model" in caplog.text
     assert "`nonsense`" in caplog.text
@@ -156,7 +175,7 @@ def test_full_disk_is_no_missing_processor(model, tmp_path: Path, monkeypatch: p
     def fill_disk(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(VideoReferProcessor, "save_pretrained", fill_disk)
+    monkeypatch.setattr(VideoReferProcessor, "write_settings", fill_disk)
     with pytest.raises(OSError, match="No space left on device"):
         model.save_pretrained(tmp_path)
 

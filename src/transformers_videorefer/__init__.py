@@ -25,10 +25,13 @@ from .checkpoints import (
     translate_config_dict,
 )
 from .configuration_videorefer import VideoReferConfig
+from .layouts_videorefer import PublishedLayouts, register_layouts
 from .modeling_videorefer import (
     VideoReferForConditionalGeneration,
     VideoReferModel,
-    VideoReferPreTrainedModel,
+)
+from .modeling_videorefer import (
+    VideoReferPreTrainedModel as VideoReferPreTrainedModel,
 )
 from .processing_videorefer import VideoReferProcessor
 from .published_processor import load_published_processor
@@ -62,9 +65,13 @@ def register() -> None:
     AutoProcessor.register(VideoReferConfig, VideoReferProcessor, exist_ok=True)
     AutoVideoProcessor.register(VideoReferConfig, VideoReferVideoProcessor, exist_ok=True)
     VideoReferConfig.package_range = tested_range("transformers")
-    VideoReferConfig.published_translator = staticmethod(translate_config_dict)
-    VideoReferPreTrainedModel.published_loader = staticmethod(describe_published)
-    VideoReferProcessor.published_loader = staticmethod(load_published_processor)
+    register_layouts(
+        PublishedLayouts(
+            translate_config=translate_config_dict,
+            describe=describe_published,
+            load_processor=load_published_processor,
+        )
+    )
 
 
 register()

@@ -25,8 +25,8 @@ from .components_videorefer import (
     read_component,
     rename_key,
 )
-from .configuration_videorefer import VideoReferConfig
-from .loading_videorefer import PublishedCheckpoint
+from .configuration_videorefer import AUTO_MAP, VideoReferConfig
+from .layouts_videorefer import PublishedCheckpoint
 from .modeling_videorefer import VideoReferForConditionalGeneration
 from .processing_videorefer import VideoReferProcessor
 from .published_layout import (
@@ -41,7 +41,7 @@ from .published_layout import (
     weight_files,
 )
 from .region_encoder_videorefer import VideoReferRegionEncoder
-from .repository_videorefer import AUTO_MAP, give_usual_modes, write_card, write_code
+from .repository_videorefer import give_usual_modes, write_card, write_code
 
 
 logger = logging.getLogger(__name__)
@@ -331,11 +331,11 @@ def _write_settings(
     config.auto_map = dict(AUTO_MAP)
     config.dtype = dtype or config.dtype
     config.save_pretrained(folder)
-    VideoReferProcessor.from_pretrained(source, vision_tower=vision_tower, **hub_kwargs).save_pretrained(folder)
+    VideoReferProcessor.from_pretrained(source, vision_tower=vision_tower, **hub_kwargs).write_settings(folder)
     generation_config = find_file(source, "generation_config.json", **hub_kwargs)
     if generation_config is not None:
         shutil.copyfile(generation_config, folder / "generation_config.json")
-    write_code(folder)
+    write_code(folder, AUTO_MAP)
     write_card(folder, source)
 
 

@@ -1,7 +1,6 @@
 """Configuration of the VideoRefer model."""
 
 import os
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -9,7 +8,21 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from .components_videorefer import hub_arguments
+from .layouts_videorefer import known_layouts
 from .library_videorefer import CACHE_NAME, warn_outside
+
+
+_GENERATOR = "modeling_videorefer.VideoReferForConditionalGeneration"
+# The `auto_map` of a saved repository: Auto class -> module and class. The modules are where its code starts.
+AUTO_MAP = {
+    "AutoConfig": "configuration_videorefer.VideoReferConfig",
+    "AutoModel": "modeling_videorefer.VideoReferModel",
+    "AutoModelForImageTextToText": _GENERATOR,
+    "AutoModelForMultimodalLM": _GENERATOR,
+    "AutoModelForCausalLM": _GENERATOR,
+    "AutoProcessor": "processing_videorefer.VideoReferProcessor",
+    "AutoVideoProcessor": "video_processing_videorefer.VideoReferVideoProcessor",
+}
 
 
 @strict
@@ -103,8 +116,6 @@ class VideoReferConfig(PreTrainedConfig):
     ]
     # Set by the package: the range that its metadata states. Code on the Hub keeps what its repository says.
     package_range: ClassVar[str | None] = None
-    # Set by the package, which knows the published layouts; code on the Hub reads our layout only.
-    published_translator: ClassVar[Callable[..., dict[str, Any]] | None] = None
 
     @classmethod
     def get_config_dict(
@@ -125,10 +136,9 @@ class VideoReferConfig(PreTrainedConfig):
             OSError: If the file cannot be found, or not be translated.
         """
         config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if cls.published_translator is not None:
-            config_dict = cls.published_translator(
-                config_dict, pretrained_model_name_or_path, kwargs.get("vision_tower"), **hub_arguments(kwargs)
-            )
+        config_dict = known_layouts().translate_config(
+            config_dict, pretrained_model_name_or_path, kwargs.get("vision_tower"), **hub_arguments(kwargs)
+        )
         return config_dict, unused
 
     def __post_init__(self, **kwargs):
@@ -176,4 +186,4 @@ class VideoReferConfig(PreTrainedConfig):
         return self.vision_config.image_size // self.vision_config.patch_size
 
 
-__all__ = ["VideoReferConfig"]
+__all__ = ["AUTO_MAP", "VideoReferConfig"]

@@ -1,12 +1,12 @@
 """Reader for video files: exact by frame number, decoding no more than the wanted frames need."""
 
 import itertools
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-from transformers.utils import logging
 
 from .display_matrix_videorefer import display_matrix, turn_upright
 from .file_extent_videorefer import FileExtent, count_promised_frames, measure_file
@@ -20,7 +20,7 @@ except ImportError:
     av = None
 
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 EDIT_LIST_MODES = ("apply", "ignore")
 # Containers that store one frame per packet and when it is shown. In others (AVI, transport streams) a packet may lack

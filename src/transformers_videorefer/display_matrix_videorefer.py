@@ -1,12 +1,13 @@
 """How decoded frames are turned for display (phones record sideways and say so in the file)."""
 
+import logging
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from transformers.utils import logging
 
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 # Cosine and sine of the angles by which a frame may be turned counterclockwise.
 QUARTER_TURNS = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}
@@ -48,11 +49,17 @@ def turn_upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     smallest = max(map(abs, (a, b, c, d))) / 100
     is_upright, is_sideways = max(abs(a), abs(d)) > smallest, max(abs(b), abs(c)) > smallest
     if is_upright and is_sideways:
-        logger.warning_once("A video is rotated by an angle other than quarter turns; it is read as it is coded.")
+        _warn_of_odd_angle()
         return picture
     if is_sideways:
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+@lru_cache(maxsize=1)
+def _warn_of_odd_angle() -> None:
+    """Say once in a process that a video is not turned."""
+    logger.warning("A video is rotated by an angle other than quarter turns; it is read as it is coded.")
 
 
 __all__ = ["display_matrix", "turn_upright"]

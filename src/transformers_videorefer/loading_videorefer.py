@@ -3,12 +3,12 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_utils import PILImageResampling
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -20,7 +20,7 @@ from .components_videorefer import (
     hub_arguments,
     load_component,
 )
-from .configuration_videorefer import VideoReferConfig
+from .layouts_videorefer import PublishedCheckpoint, known_layouts
 
 
 logger = logging.getLogger(__name__)
@@ -40,22 +40,41 @@ IMAGE_SETTINGS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class PublishedCheckpoint:
-    """What must be known to load a checkpoint in a published layout.
+class RememberedProcessor:
+    """The processor of a checkpoint, read together with it, so that a save needs neither the source nor the network.
 
     Args:
-        config ([`VideoReferConfig`]): Its configuration, translated.
-        key_mapping (`dict[str, str]`): Regular expressions from its keys to ours, applied in order.
-        read_tower (`Callable[[Sequence[str]], dict[str, torch.Tensor]]`): Reads the given tensors (names as in
-            `vision_tower`) from the checkpoint of the vision tower. Called only if the checkpoint has none of them.
-        new_components (`tuple[str, ...]`, *optional*): Components that such a checkpoint has not got yet, so that
-            they may start fresh.
+        processor (`ProcessorMixin`, *optional*): The processor.
+        problem (`str`, *optional*): Why there is none.
     """
 
-    config: VideoReferConfig
-    key_mapping: Mapping[str, str]
-    read_tower: Callable[[Sequence[str]], dict[str, torch.Tensor]]
-    new_components: tuple[str, ...] = ()
+    processor: ProcessorMixin | None = None
+    problem: str | None = None
+
+    @classmethod
+    def read(cls, load: Callable[[], ProcessorMixin]) -> "RememberedProcessor":
+        """Load a processor, or remember why it cannot be loaded.
+
+        Args:
+            load (`Callable[[], ProcessorMixin]`): Loads it.
+
+        Returns:
+            [`RememberedProcessor`].
+        """
+        try:
+            return cls(load())
+        except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+            return cls(problem=str(error))
+
+    def __call__(self) -> ProcessorMixin:
+        """Return the processor.
+
+        Raises:
+            LookupError: If there is none; it says why.
+        """
+        if self.processor is None:
+            raise LookupError(self.problem)
+        return self.processor
 
 
 def add_mark_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
@@ -122,8 +141,10 @@ def read_image_settings(
 class VideoReferLoadingMixin:
     """`from_pretrained` and `load_component` of the VideoRefer models."""
 
-    # Set by the package, which knows the published layouts; code on the Hub loads our layout only.
-    published_loader: ClassVar[Callable[..., PublishedCheckpoint | None] | None] = None
+    # Class of the processor that belongs to the model.
+    processor_class: ClassVar[type[ProcessorMixin]]
+    # Makes the processor that a save writes beside the model; given when a model is loaded or started from parts.
+    processor_factory: Callable[[], ProcessorMixin] | None = None
 
     @classmethod
     def from_pretrained(
@@ -141,7 +162,7 @@ class VideoReferLoadingMixin:
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id; `None` with `state_dict`.
             model_args: Passed on.
-            config (`VideoReferConfig`, `str` or `os.PathLike`, *optional*): Configuration to use instead.
+            config (`PreTrainedConfig`, `str` or `os.PathLike`, *optional*): Configuration to use instead.
             vision_tower (`str` or `os.PathLike`, *optional*): Folder or Hub id of the SigLIP checkpoint, for
                 checkpoints in a published layout whose own reference to it leads nowhere.
             ignore_mismatched_sizes (`bool`, *optional*, defaults to `False`): Initialise weights of another shape.
@@ -158,9 +179,9 @@ class VideoReferLoadingMixin:
         source = pretrained_model_name_or_path
         hub_kwargs = hub_arguments(kwargs)
         published = None
-        if cls.published_loader is not None and source is not None:
-            known = config if isinstance(config, VideoReferConfig) else None
-            published = cls.published_loader(source, config=known, vision_tower=vision_tower, **hub_kwargs)
+        if source is not None:
+            known = config if isinstance(config, PreTrainedConfig) else None
+            published = known_layouts().describe(source, config=known, vision_tower=vision_tower, **hub_kwargs)
         if published is not None:
             kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **published.key_mapping}
             if not isinstance(config, PreTrainedConfig):
@@ -183,8 +204,13 @@ class VideoReferLoadingMixin:
         if published is not None:
             _complete(model, info, published)
         _check_keys(model, info, source, ignore_mismatched_sizes)
-        # A processor saved beside the model is looked for where the model came from.
-        model._processor_arguments = {**hub_kwargs, "vision_tower": vision_tower}
+        if model.config.name_or_path:
+            arguments = {**hub_kwargs, "vision_tower": vision_tower}
+            if cls.__module__.startswith("transformers_modules."):
+                arguments["trust_remote_code"] = True  # it is the repository this code came from
+            model.processor_factory = RememberedProcessor.read(
+                lambda: cls.processor_class.from_pretrained(model.config.name_or_path, **arguments)
+            )
         return (model, info) if output_loading_info else model
 
     def load_component(self, path_or_id: str | os.PathLike, *, component: str | None = None, **hub_kwargs: Any) -> str:
@@ -234,7 +260,7 @@ def _explain_components_only(source: str | os.PathLike, error: OSError, hub_kwar
         ) from error
 
 
-def _with_fields(config: VideoReferConfig, kwargs: dict[str, Any]) -> VideoReferConfig:
+def _with_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> PreTrainedConfig:
     """Take the fields of the configuration out of the keywords of `from_pretrained`."""
     names = {field.name for field in dataclasses.fields(config)} - {"dtype"}  # the library settles the dtype itself
     for name in names & set(kwargs):
@@ -300,7 +326,7 @@ def _check_keys(model: nn.Module, info: dict[str, Any], source: Any, ignore_mism
 
 __all__ = [
     "MARK_TOKENS",
-    "PublishedCheckpoint",
+    "RememberedProcessor",
     "VideoReferLoadingMixin",
     "add_mark_tokens",
     "read_image_settings",

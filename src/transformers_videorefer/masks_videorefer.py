@@ -1,4 +1,4 @@
-"""Pixel masks: COCO run lengths, mask pictures and arrays, and the filling of polygons, boxes and scribbles.
+"""Pixel masks: read from pictures and arrays, or filled from polygons, boxes and scribbles.
 
 Coordinates are continuous pixels: pixel i covers [i, i + 1), so its centre is at i + 0.5. All masks are
 `np.ndarray` of shape `(height, width)` and dtype bool. Every function that can refuse its input takes `where`,
@@ -7,12 +7,14 @@ the words an error message starts with ("sample 0, region 1, frame 12").
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
+
+from .reader_base_videorefer import is_tensor
+from .rle_videorefer import spread_runs
 
 
 try:
@@ -20,135 +22,10 @@ try:
 except ImportError:  # optional: the numpy code below gives the same bits
     coco_mask = None
 
-# COCO strings hold 5 bits a character; 7 characters already exceed the 32-bit runs that COCO tools write.
-_MAX_CHARACTERS_PER_RUN = 7
 # COCO fills polygons on a grid that is this much finer than the pixels.
 _POLYGON_SCALE = 5
 # Spans end on pixel centres; this keeps a centre that lies exactly on the border of a scribble inside it.
 _ROUNDING_SLACK = 1e-9
-
-
-def rle_runs(rle: Mapping[str, Any], *, where: str) -> np.ndarray:
-    """Read the run lengths of a COCO run-length mask and check that they fill its picture.
-
-    Args:
-        rle (`Mapping`): `size` [height, width], and `counts` as compressed `bytes` or as a sequence of integers.
-        where (`str`): Start of every error message.
-
-    Returns:
-        `np.ndarray` of shape `(num_runs,)` and dtype int64: lengths in pixels, column by column, background first.
-
-    Raises:
-        ValueError: If `counts` is no COCO string, holds a negative run, or covers another number of pixels.
-        TypeError: If `counts` holds something other than integers.
-    """
-    counts = rle["counts"]
-    if isinstance(counts, bytes):
-        runs = _runs_from_bytes(counts, where=where)
-    else:
-        runs = np.asarray(counts)
-        if runs.size == 0 or runs.ndim != 1:
-            raise ValueError(f"{where}: `rle` counts must be a flat list of run lengths, got shape {runs.shape}.")
-        if runs.dtype.kind not in "iu":
-            raise TypeError(f"{where}: `rle` counts must be whole numbers, got values of type {runs.dtype}.")
-        runs = runs.astype(np.int64)
-    if runs.min() < 0:
-        raise ValueError(f"{where}: `rle` counts are broken: run {int(runs.argmin())} is {runs.min()}, below 0.")
-    height, width = rle["size"]
-    if runs.sum() != height * width:
-        raise ValueError(
-            f"{where}: `rle` counts cover {runs.sum()} pixels but its size [{height}, {width}] has {height * width}. "
-            "The counts are broken, or `size` is not [height, width] of this mask."
-        )
-    return runs
-
-
-def _runs_from_bytes(counts: bytes, *, where: str) -> np.ndarray:
-    """Decode a compressed COCO string: 5 bits a character, lowest first, from the third on as differences."""
-    codes = np.frombuffer(counts, dtype=np.uint8) - np.uint8(48)  # wraps for characters below "0": caught as > 63
-    last_of_run = np.flatnonzero(codes & 32 == 0)
-    if codes.size == 0 or codes.max() > 63 or last_of_run.size == 0 or last_of_run[-1] != codes.size - 1:
-        raise ValueError(
-            f"{where}: `rle` counts {shorten(counts)} are no complete COCO string. Pass the `counts` that "
-            "pycocotools wrote, uncut, or a list of run lengths."
-        )
-    first_of_run = np.concatenate([[0], last_of_run[:-1] + 1])
-    num_characters = last_of_run - first_of_run + 1
-    if num_characters.max() > _MAX_CHARACTERS_PER_RUN:
-        raise ValueError(f"{where}: `rle` counts {shorten(counts)} hold a number that no COCO string can hold.")
-    bits = (codes & 31).astype(np.int64)
-    runs = bits[first_of_run]
-    for position in range(1, int(num_characters.max())):
-        longer = np.flatnonzero(num_characters > position)
-        runs[longer] += bits[first_of_run[longer] + position] << (5 * position)
-    negative = codes[last_of_run] & 16 != 0
-    runs[negative] -= np.int64(1) << (5 * num_characters[negative])
-    # From the fourth on, each run is stored as the difference to the run two before it.
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
-
-
-def rle_is_empty(rle: Mapping[str, Any], *, where: str) -> bool:
-    """Tell whether a COCO run-length mask has no pixel, without decoding any.
-
-    Usually the second run, the first one inside the object, decides, so that thousands of masks of a long video are
-    told apart in milliseconds. Counts are checked in full only when the mask is decoded.
-
-    Args:
-        rle (`Mapping`): As in `rle_runs`.
-        where (`str`): Start of every error message.
-
-    Returns:
-        `bool`: True if no pixel belongs to the mask.
-
-    Raises:
-        ValueError: If the counts are broken and had to be read in full.
-    """
-    counts = rle["counts"]
-    if not isinstance(counts, bytes):
-        if len(counts) > 1 and isinstance(counts[1], (int, np.integer)) and counts[1] > 0:
-            return False
-        return not rle_runs(rle, where=where)[1::2].any()
-    start = 0
-    while start < len(counts) and counts[start] - 48 & 32:  # skip the first run, which is background
-        start += 1
-    second = counts[start + 1 : start + 1 + _MAX_CHARACTERS_PER_RUN]
-    value = 0
-    for position, character in enumerate(second):
-        value |= (character - 48 & 31) << (5 * position)
-        if not character - 48 & 32:
-            if value > 0:
-                return False
-            break
-    return not rle_runs(rle, where=where)[1::2].any()
-
-
-def decode_rle(rle: Mapping[str, Any], *, where: str) -> np.ndarray:
-    """Decode a COCO run-length mask.
-
-    The runs have to be read anyway to be checked (pycocotools reads past the end of a truncated string), and
-    spreading them with numpy is several times faster than a second decoding by pycocotools; the bits are the same.
-
-    Args:
-        rle (`Mapping`): As in `rle_runs`.
-        where (`str`): Start of every error message.
-
-    Returns:
-        `np.ndarray` of shape `(height, width)` and dtype bool.
-
-    Raises:
-        ValueError: If the counts are broken.
-        TypeError: If the counts are of a wrong type.
-    """
-    height, width = rle["size"]
-    return _spread_runs(rle_runs(rle, where=where), height, width)
-
-
-def _spread_runs(runs: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Turn run lengths (column by column, background first) into a mask."""
-    inside = np.arange(len(runs)) % 2 == 1
-    return np.repeat(inside, runs).reshape(width, height).T
 
 
 def read_mask(value: Any, *, label: int | None, where: str) -> np.ndarray:
@@ -170,7 +47,7 @@ def read_mask(value: Any, *, label: int | None, where: str) -> np.ndarray:
         ValueError: If the picture has several channels, the values are not those of a mask, or `label` is missing.
     """
     palette = False
-    if isinstance(value, torch.Tensor):
+    if is_tensor(value):
         value = value.detach().cpu()
         values = (value.float() if value.is_floating_point() else value).numpy()  # numpy has no bfloat16
     elif isinstance(value, np.ndarray):
@@ -255,7 +132,7 @@ def fill_polygons(polygons: Sequence[np.ndarray], height: int, width: int) -> np
     mask = np.zeros((height, width), dtype=bool)
     for polygon in polygons:
         crossings = np.sort(_polygon_crossings(polygon, height, width))
-        mask |= _spread_runs(np.diff(crossings, prepend=0, append=height * width), height, width)
+        mask |= spread_runs(np.diff(crossings, prepend=0, append=height * width), height, width)
     return mask
 
 
@@ -365,28 +242,4 @@ def _solve_between(slope: float, offset: np.ndarray, low: float, high: float) ->
     return np.minimum(one, other), np.maximum(one, other)
 
 
-def shorten(value: Any) -> str:
-    """Quote a value in an error message without flooding it.
-
-    Args:
-        value (`Any`): The value.
-
-    Returns:
-        `str`: Its repr on one line of at most 80 characters; for larger arrays and tensors their shape.
-    """
-    if isinstance(value, (np.ndarray, torch.Tensor)) and np.prod(value.shape) > 16:
-        return f"{type(value).__name__} of shape {tuple(value.shape)}"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-__all__ = [
-    "decode_rle",
-    "draw_scribble",
-    "fill_box",
-    "fill_polygons",
-    "read_mask",
-    "rle_is_empty",
-    "rle_runs",
-    "shorten",
-]
+__all__ = ["draw_scribble", "fill_box", "fill_polygons", "read_mask"]

@@ -1,12 +1,10 @@
 """Bookkeeping of a batch: which rows belong to which sample, and whether placeholders and features agree."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-from .configuration_videorefer import VideoReferConfig
 
 
 # Everything the processor makes beside text.
@@ -15,6 +13,14 @@ PIXEL_INPUTS = ("pixel_values_videos", "pixel_values", "region_pixel_values")
 MEDIA_PREFIXES = ("region", "pixel", "video", "image", "mask", "sample_")
 # What has placeholders -> its column of `sample_counts`.
 _COLUMNS = {"video": 0, "image": 1, "region": 3}
+
+
+class PlaceholderIds(Protocol):
+    """Ids of the placeholder tokens, one for each kind of mark; the configuration of a model has them."""
+
+    video_token_id: int
+    image_token_id: int
+    region_token_id: int
 
 
 def check_no_unknown_media_keys(kwargs: dict[str, Any]) -> None:
@@ -168,7 +174,7 @@ def check_placeholders(
     input_ids: torch.Tensor,
     outputs: dict[str, BaseModelOutputWithPooling],
     sample_counts: torch.Tensor | None,
-    config: VideoReferConfig,
+    config: PlaceholderIds,
 ) -> None:
     """Check, sample by sample where that is known, that placeholders and features agree in number.
 
@@ -177,7 +183,7 @@ def check_placeholders(
         outputs (`dict[str, BaseModelOutputWithPooling]`): Encoder outputs under `"video"`, `"image"`, `"region"`.
         sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions
             of each sample.
-        config ([`VideoReferConfig`]): Holds the placeholder ids.
+        config ([`PlaceholderIds`]): Configuration of the model, for its placeholder ids.
 
     Raises:
         ValueError: If they differ; it names both numbers, and the sample where that is known.
@@ -234,7 +240,7 @@ def features_behind_cache(
     outputs: dict[str, BaseModelOutputWithPooling],
     new_ids: torch.Tensor,
     sample_counts: torch.Tensor | None,
-    config: VideoReferConfig,
+    config: PlaceholderIds,
 ) -> tuple[dict[str, BaseModelOutputWithPooling], torch.Tensor | None]:
     """Keep the features of the marks that a cache does not hold yet: the last ones of each sample.
 
@@ -244,7 +250,7 @@ def features_behind_cache(
         new_ids (`torch.LongTensor` of shape `(batch, sequence)`): Ids behind the cache.
         sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions
             of each sample that `outputs` holds.
-        config ([`VideoReferConfig`]): Holds the placeholder ids.
+        config ([`PlaceholderIds`]): Configuration of the model, for its placeholder ids.
 
     Returns:
         `tuple[dict, torch.LongTensor or None]`: New outputs with `pooler_output` only, a kind without new marks left
@@ -284,7 +290,7 @@ def split_by_sample(
     outputs: dict[str, BaseModelOutputWithPooling],
     input_ids: torch.Tensor,
     sample_counts: torch.Tensor | None,
-    config: VideoReferConfig,
+    config: PlaceholderIds,
     *,
     num_copies: int,
 ) -> dict[str, BaseModelOutputWithPooling]:
@@ -298,7 +304,7 @@ def split_by_sample(
         input_ids (`torch.LongTensor` of shape `(batch, sequence)`): Ids of the prompts, not repeated yet.
         sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions
             of each sample.
-        config ([`VideoReferConfig`]): Holds the placeholder ids.
+        config ([`PlaceholderIds`]): Configuration of the model, for its placeholder ids.
         num_copies (`int`): How often each sample is repeated.
 
     Returns:

@@ -4,14 +4,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from transformers.image_utils import load_image as load_pil_image
 from transformers.video_utils import VideoMetadata
 
 from .media_items_videorefer import SampleMedia, VideoItem
-from .media_tensors_videorefer import LoadedMedia, LoadedRegion, LoadedSample, assemble
+from .media_tensors_videorefer import FrameNormalizer, LoadedMedia, LoadedRegion, LoadedSample, assemble
 from .picture_reader_videorefer import load_picture
 from .reader_base_videorefer import VideoReader
 from .regions_videorefer import (
@@ -24,8 +24,30 @@ from .regions_videorefer import (
     select_frames,
 )
 from .video_options_videorefer import check_scene_lengths, describe_video
-from .video_processing_videorefer import VideoReferVideoProcessor
 from .video_reader_videorefer import open_video, source_key
+
+
+class FrameProcessor(FrameNormalizer, Protocol):
+    """What loading asks of a video processor, whichever model family it belongs to."""
+
+    edit_list: str
+
+    def choose_scene_frames(
+        self,
+        reader: VideoReader,
+        *,
+        num_frames: int,
+        do_sample_frames: bool,
+        start_seconds: float | None,
+        end_seconds: float | None,
+        where: str,
+    ) -> list[int]:
+        """Choose the scene frames of an open video, by number and in rising order."""
+        ...
+
+    def preprocess_frame(self, frame: np.ndarray, *, resize_backend: str | None) -> np.ndarray:
+        """Resize one uint8 frame `(height, width, 3)`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -114,12 +136,12 @@ class MediaLoader:
     """Loads the media of one call of the processor.
 
     Args:
-        video_processor ([`VideoReferVideoProcessor`]): Samples, resizes and normalises frames.
+        video_processor ([`FrameProcessor`]): Samples, resizes and normalises frames.
         image_processor (`BaseImageProcessor`): Prepares still images.
         options ([`MediaOptions`]): What the call asks for.
     """
 
-    def __init__(self, video_processor: VideoReferVideoProcessor, image_processor: Any, options: MediaOptions):
+    def __init__(self, video_processor: FrameProcessor, image_processor: Any, options: MediaOptions):
         self._video_processor = video_processor
         self._image_processor = image_processor
         self._options = options
@@ -213,7 +235,7 @@ class MediaLoader:
             end_seconds=end,
             where=where,
         )
-        metadata = describe_video(reader, given)
+        metadata = VideoMetadata(**describe_video(reader, given))
         numbers = metadata.frames_indices
         if numbers is None:
             return _Clip(source, scene, metadata, lambda: reader.frame_times)

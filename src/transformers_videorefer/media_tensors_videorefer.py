@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,7 +10,14 @@ from transformers.video_utils import VideoMetadata
 
 from .media_items_videorefer import SampleMedia
 from .regions_videorefer import num_tokens
-from .video_processing_videorefer import VideoReferVideoProcessor
+
+
+class FrameNormalizer(Protocol):
+    """The last step of a video processor: resized frames to the numbers that the model expects."""
+
+    def normalize_frames(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+        """Stack uint8 frames `(height, width, 3)` to float pixels `(num_frames, 3, height, width)`."""
+        ...
 
 
 @dataclass
@@ -86,7 +93,7 @@ class LoadedMedia:
 
 def assemble(
     samples: Sequence[LoadedSample],
-    video_processor: VideoReferVideoProcessor,
+    video_processor: FrameNormalizer,
     image_processor: Any,
     num_region_tokens: int,
 ) -> LoadedMedia:
@@ -94,7 +101,7 @@ def assemble(
 
     Args:
         samples (`Sequence[LoadedSample]`): What was loaded.
-        video_processor ([`VideoReferVideoProcessor`]): Normalises frames.
+        video_processor ([`FrameNormalizer`]): Normalises frames.
         image_processor (`BaseImageProcessor`): Prepares still images.
         num_region_tokens (`int`): Most tokens of a region (u).
 

@@ -20,10 +20,10 @@ from transformers.modeling_outputs import (
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
-from .configuration_videorefer import VideoReferConfig
+from .configuration_videorefer import AUTO_MAP, VideoReferConfig
 from .connector_videorefer import VideoReferSTCConnector
 from .library_videorefer import CACHE_NAME, accept_old_cache_name
-from .loading_videorefer import VideoReferLoadingMixin, add_mark_tokens, read_vision_config
+from .loading_videorefer import RememberedProcessor, VideoReferLoadingMixin, add_mark_tokens, read_vision_config
 from .media_checks_videorefer import (
     PIXEL_INPUTS,
     REGION_INPUTS,
@@ -36,6 +36,7 @@ from .media_checks_videorefer import (
     share_video,
     split_by_sample,
 )
+from .processing_videorefer import VideoReferProcessor
 from .region_encoder_videorefer import VideoReferRegionEncoder
 from .saving_videorefer import VideoReferSavingMixin
 
@@ -90,6 +91,8 @@ class VideoReferPreTrainedModel(VideoReferLoadingMixin, VideoReferSavingMixin, P
     """Loading, saving and initialisation shared by the VideoRefer models."""
 
     config: VideoReferConfig
+    auto_map = AUTO_MAP
+    processor_class = VideoReferProcessor
     base_model_prefix = "model"
     input_modalities = ("video", "image", "text")
     supports_gradient_checkpointing = True
@@ -594,14 +597,15 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
                 model._init_weights(module)
         model.generation_config = text_model.generation_config
         model.tie_weights()
-        # The processor that `save_pretrained` writes beside the model.
-        model._processor_arguments = {
-            "vision": vision,
-            "text": text,
-            "num_frames": config.num_frames,
-            "num_region_tokens": config.num_region_tokens,
-            "connector_downsample": config.connector_downsample,
-        }
+        model.processor_factory = RememberedProcessor.read(
+            lambda: cls.processor_class.from_vision_text_pretrained(
+                vision,
+                text,
+                num_frames=config.num_frames,
+                num_region_tokens=config.num_region_tokens,
+                connector_downsample=config.connector_downsample,
+            )
+        )
         return model.eval()
 
     def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, ImageSequence
 
-from .reader_base_videorefer import VideoReader
+from .reader_base_videorefer import VideoReader, is_array, is_tensor
 
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
@@ -33,7 +32,7 @@ def has_picture_signature(head: bytes) -> bool:
 
 def is_frame(item: Any) -> bool:
     """Whether a member of a list is a single frame of a video, and not a video of its own."""
-    if isinstance(item, (np.ndarray, torch.Tensor)):
+    if is_array(item):
         return item.ndim in (2, 3)
     if isinstance(item, bytes):
         return has_picture_signature(item[:SIGNATURE_SIZE]) and not item.startswith(b"GIF8")
@@ -65,7 +64,7 @@ def load_picture(picture: Any, name: str) -> np.ndarray:
     """
     if isinstance(picture, Image.Image):
         return to_rgb_array(picture)
-    if isinstance(picture, (np.ndarray, torch.Tensor)):
+    if is_array(picture):
         return _to_rgb_frame(picture, name)
     if not isinstance(picture, (str, os.PathLike, bytes)):
         raise TypeError(
@@ -82,9 +81,9 @@ def load_picture(picture: Any, name: str) -> np.ndarray:
         raise OSError(f"{name}{path} cannot be read as a picture: {error}. Replace or repair the file.") from error
 
 
-def _to_rgb_frame(frame: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
-    """Check one in-memory frame and bring it to shape `(height, width, 3)`."""
-    array = frame.detach().cpu().numpy() if isinstance(frame, torch.Tensor) else frame
+def _to_rgb_frame(frame: Any, name: str) -> np.ndarray:
+    """Check one array or tensor and bring it to shape `(height, width, 3)`."""
+    array = frame.detach().cpu().numpy() if is_tensor(frame) else frame
     if array.dtype != np.uint8:
         raise TypeError(f"{name} has dtype {array.dtype}. Pass uint8 values from 0 to 255.")
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1):
@@ -146,8 +145,8 @@ class ArrayReader(VideoReader):
 
     backend = "array"
 
-    def __init__(self, frames: np.ndarray | torch.Tensor, name: str, *, fps: float | None = None):
-        array = frames.detach().cpu().numpy() if isinstance(frames, torch.Tensor) else frames
+    def __init__(self, frames: Any, name: str, *, fps: float | None = None):
+        array = frames.detach().cpu().numpy() if is_tensor(frames) else frames
         if array.ndim == 4 and array.shape[1] == 3 and 3 not in array.shape[2:]:
             array = array.transpose(0, 2, 3, 1)  # (num_frames, height, width, 3), as a view
         if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape[1:]:

@@ -1,20 +1,25 @@
 """The VideoRefer processor: text with marks, media and regions in, model inputs out."""
 
 import inspect
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import StrictDataclassFieldValidationError
-from transformers import BatchFeature
+from transformers import AutoTokenizer, BatchFeature
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.processing_utils import MultiModalData, ProcessorMixin
+from transformers.utils import logging
 from transformers.utils.chat_template_utils import mark_control_tokens
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .chat_videorefer import VideoReferChatMixin
-from .conversation_videorefer import CHAT_TEMPLATE
-from .loading_videorefer import add_mark_tokens
+from .components_videorefer import HUB_ARGUMENTS
+from .configuration_videorefer import AUTO_MAP
+from .conversation_videorefer import CHAT_TEMPLATE, check_conversations, collect_media, without_payloads
+from .layouts_videorefer import known_layouts
+from .loading_videorefer import add_mark_tokens, read_image_settings, read_vision_config
 from .media_items_videorefer import (
     MARKS,
     SampleMedia,
@@ -31,16 +36,23 @@ from .processor_options_videorefer import (
     as_python,
     check_call_settings,
     check_keywords,
+    check_near_misses,
 )
-from .region_values_videorefer import parse_whole
-from .saving_videorefer import VideoReferProcessorFilesMixin
+from .region_values_videorefer import DEFAULT, Default, parse_region_frames, parse_whole
+from .repository_videorefer import PUSH_ARGUMENTS, PushingMixin, edit_json, file_times, write_code
 from .video_options_videorefer import VIDEO_OPTIONS, flatten_metadata
+from .video_processing_videorefer import VideoReferVideoProcessor
 
 
-_UNSET = object()  # `None` is a meaningful value of `num_region_frames`
+logger = logging.get_logger(__name__)
+
+# Most frames of a region in the published training.
+DEFAULT_REGION_FRAMES = 32
+# Arguments of the library.
+_CHAT_ARGUMENTS = frozenset(inspect.signature(ProcessorMixin.apply_chat_template).parameters) - {"self", "kwargs"}
 
 
-class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, ProcessorMixin):
+class VideoReferProcessor(PushingMixin, ProcessorMixin):
     """Makes the inputs of VideoRefer from text, videos, images and regions.
 
     The tokenizer gets `<region>`, `<video>` and `<image>` as tokens, in this order, where it lacks them, and pads on
@@ -75,7 +87,7 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
         tokenizer=None,
         video_processor=None,
         chat_template=None,
-        num_region_frames=32,
+        num_region_frames=DEFAULT_REGION_FRAMES,
         num_region_tokens=4,
         num_image_frames=16,
         patch_size=14,
@@ -92,9 +104,7 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
             parse_whole(side, "connector_downsample", least=1) for side in connector_downsample
         ]
         self.num_region_tokens = parse_whole(num_region_tokens, "num_region_tokens", least=1)
-        self.num_region_frames = num_region_frames
-        if num_region_frames is not None:
-            self.num_region_frames = parse_whole(num_region_frames, "num_region_frames", least=1)
+        self.num_region_frames = parse_region_frames(num_region_frames, DEFAULT_REGION_FRAMES)
         self.num_image_frames = parse_whole(num_image_frames, "num_image_frames", least=self.min_scene_frames)
         self.patch_size = parse_whole(patch_size, "patch_size", least=1)
         if not isinstance(image_processor, SiglipImageProcessorPil):
@@ -116,6 +126,145 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
                 f"`size` is {sizes[0]} for videos and {sizes[1]} for images ([height, width]), but the vision tower "
                 "takes squares of one size. Set both to it."
             )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "VideoReferProcessor":
+        """Load a processor, see `ProcessorMixin.from_pretrained`.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id. With the package imported also
+                one in a published layout, whose processor is made from its tokenizer and its vision tower.
+            kwargs: Arguments of the library, settings to change such as `num_frames`, and `vision_tower` (`str` or
+                `os.PathLike`, *optional*): folder or Hub id of the SigLIP checkpoint of a published one.
+
+        Returns:
+            [`VideoReferProcessor`].
+
+        Raises:
+            OSError: If a file cannot be found.
+            TypeError: If a keyword is unknown (for checkpoints in a published layout).
+            ValueError: If a setting is out of range.
+        """
+        processor = known_layouts().load_processor(pretrained_model_name_or_path, **kwargs)
+        if processor is None:
+            if kwargs.pop("vision_tower", None) is not None:
+                logger.warning(
+                    "`vision_tower` is ignored: `%s` has its own image settings.", pretrained_model_name_or_path
+                )
+            processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if kwargs.get("padding_side") is not None:
+            # The side in the tokenizer file of a checkpoint does not count, but that of the caller does.
+            processor.tokenizer.padding_side = kwargs["padding_side"]
+        return processor
+
+    @classmethod
+    def from_vision_text_pretrained(
+        cls,
+        vision: str | os.PathLike,
+        text: str | os.PathLike,
+        *,
+        num_frames: int = 16,
+        **processor_kwargs: Any,
+    ) -> Any:
+        """Make the processor of a model that [`VideoReferForConditionalGeneration.from_vision_text_pretrained`] starts.
+
+        Args:
+            vision (`str` or `os.PathLike`): Folder or Hub id of a SigLIP checkpoint, with its image settings.
+            text (`str` or `os.PathLike`): Folder or Hub id of a Qwen2 checkpoint, with its tokenizer.
+            num_frames (`int`, *optional*, defaults to 16): Scene frames of the model.
+            processor_kwargs: Further settings of [`VideoReferProcessor`], such as `num_region_tokens`.
+
+        Returns:
+            [`VideoReferProcessor`].
+
+        Raises:
+            OSError: If a file cannot be found.
+            ValueError: If `vision` is no SigLIP checkpoint.
+        """
+        patch_size = read_vision_config(vision).patch_size
+        return cls.from_parts(
+            tokenizer=AutoTokenizer.from_pretrained(text),
+            image_settings=read_image_settings(vision),
+            patch_size=patch_size,
+            num_frames=num_frames,
+            **processor_kwargs,
+        )
+
+    @classmethod
+    def from_parts(
+        cls,
+        *,
+        tokenizer: Any,
+        image_settings: dict[str, Any],
+        patch_size: int,
+        num_frames: int,
+        video_settings: Mapping[str, Any] | None = None,
+        **processor_kwargs: Any,
+    ) -> Any:
+        """Put a processor together.
+
+        Args:
+            tokenizer (`PreTrainedTokenizerBase`): Tokenizer; its chat template is replaced.
+            image_settings (`dict[str, Any]`): Settings of the SigLIP image processor.
+            patch_size (`int`): Pixels per side of a patch.
+            num_frames (`int`): Scene frames of the model.
+            video_settings (`dict[str, Any]`, *optional*): Settings of the video processor that differ from these.
+            processor_kwargs: Further settings of [`VideoReferProcessor`].
+
+        Returns:
+            [`VideoReferProcessor`].
+        """
+        processor = cls(
+            image_processor=SiglipImageProcessorPil(**image_settings),
+            tokenizer=tokenizer,
+            video_processor=VideoReferVideoProcessor(
+                **{"num_frames": num_frames, **image_settings, **(video_settings or {})}
+            ),
+            patch_size=patch_size,
+            **{"num_image_frames": num_frames, **processor_kwargs},
+        )
+        processor.tokenizer.chat_template = processor.chat_template
+        return processor
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Write the processor and the code that loads it.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder, made if there is none.
+            push_to_hub (`bool`, *optional*, defaults to `False`): Whether to upload what was written, to a private
+                repository unless `private=False`.
+            kwargs: Further arguments of `ProcessorMixin.save_pretrained`.
+
+        Returns:
+            `list[str]`: Files that the library reports.
+        """
+        push_kwargs = {name: kwargs.pop(name) for name in PUSH_ARGUMENTS if push_to_hub and name in kwargs}
+        kwargs.pop("max_shard_size", None)
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        times = file_times(folder)
+        files = self.write_settings(folder, **kwargs)
+        write_code(folder, AUTO_MAP)
+        if push_to_hub:
+            self._push_changes(folder, times, **push_kwargs)
+        return files
+
+    def write_settings(self, folder: str | os.PathLike, **kwargs: Any) -> list[str]:
+        """Write the processor without the code that loads it, as beside a model that brings the code.
+
+        Args:
+            folder (`str` or `os.PathLike`): An existing folder.
+            kwargs: Further arguments of `ProcessorMixin.save_pretrained`.
+
+        Returns:
+            `list[str]`: Files that the library reports.
+        """
+        files = super().save_pretrained(os.fspath(folder), **kwargs)
+        edit_json(Path(folder, "processor_config.json"), _set_processor_auto_map)
+        edit_json(Path(folder, "tokenizer_config.json"), _clean_tokenizer_config)
+        return files
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
         """Check the class of a sub-processor, see `ProcessorMixin`.
@@ -176,7 +325,7 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
         images: Any = None,
         regions: Any = None,
         num_frames: int | None = None,
-        num_region_frames: Any = _UNSET,
+        num_region_frames: int | str | Default | None = DEFAULT,
         num_region_tokens: int | None = None,
         empty_masks: str = "error",
         edit_list: str | Sequence[str | None] | None = None,
@@ -197,8 +346,8 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
             regions (`list`, *optional*): One list of regions per text; a flat list for a single string. See
                 docs/regions.md for the forms of a region.
             num_frames (`int`, *optional*): Scene frames per video, at least 2; the video processor's by default.
-            num_region_frames (`int`, *optional*): Most frames used of a region; `None` keeps all. The processor's by
-                default.
+            num_region_frames (`int`, `str` or `None`, *optional*): Most frames used of a region; `None` or `"all"` keeps
+                all. The processor's by default.
             num_region_tokens (`int`, *optional*): Most tokens of a region; the processor's by default.
             empty_masks (`str`, *optional*, defaults to `"error"`): What to do with empty masks of `frames`: `"error"`,
                 `"drop"`, or `"keep"` (the published behaviour).
@@ -244,11 +393,77 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
         loaded = self._load_media(
             media,
             merged,
-            num_region_frames=self.num_region_frames if num_region_frames is _UNSET else num_region_frames,
+            num_region_frames=parse_region_frames(num_region_frames, self.num_region_frames),
             num_region_tokens=self.num_region_tokens if num_region_tokens is None else num_region_tokens,
             empty_masks=empty_masks,
         )
         return self._build_inputs(texts, marks, loaded, merged)
+
+    def apply_chat_template(
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        videos: Any = None,
+        images: Any = None,
+        regions: Any = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Render a conversation and, with `tokenize=True`, make model inputs.
+
+        Args:
+            conversation (`list`): Messages, or a list of such lists. The content of a message is a string with marks, or
+                a list of parts `{"type": "text" | "video" | "image" | "region", ...}`.
+            chat_template (`str`, *optional*): Template to use in place of the processor's.
+            videos (`Any`, *optional*): Videos for marks and parts that bring none, in order over the whole
+                conversation; one list per conversation for a batch.
+            images (`Any`, *optional*): Images, likewise.
+            regions (`Any`, *optional*): Regions, likewise.
+            processor_kwargs (`dict`, *optional*): Keywords of [`__call__`]; they may also be given directly.
+            kwargs: Keywords of the library (`add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors`,
+                `return_assistant_tokens_mask`, ...), of the template, and of [`__call__`].
+
+        Returns:
+            `str`, `list[str]`, ids or `BatchFeature`, as in `ProcessorMixin.apply_chat_template`.
+
+        Raises:
+            ValueError: If a payload is missing or left over, a part is malformed, or a text part spells a mark.
+            TypeError: If a keyword is misspelt, or something is of a wrong kind.
+        """
+        processor_kwargs = dict(processor_kwargs or {})
+        lists = {"videos": videos, "images": images, "regions": regions}
+        for name in lists:
+            nested = processor_kwargs.pop(name, None)
+            if nested is not None and lists[name] is not None:
+                raise ValueError(f"`{name}` is given directly and in `processor_kwargs`. Pass it once.")
+            lists[name] = nested if lists[name] is None else lists[name]
+        # A variable of a template is a word of it; the library looks closer at what it is handed.
+        words = set(re.findall(r"\w+", f"{chat_template} {self.chat_template}"))
+        of_call = {*LIBRARY_KEYWORDS, *inspect.signature(type(self).__call__).parameters}
+        kwargs, processor_kwargs = _sort_keywords(kwargs, processor_kwargs, words, of_call)
+        kwargs.pop("load_audio_from_video", None)  # servers ask every model that takes videos for it
+
+        conversations, is_batch = self._normalize_conversations(_check_is_list(conversation))
+        allow_marks_in_text = bool(kwargs.get("sanitize_control_tokens"))
+        if kwargs.get("tokenize"):
+            processor_kwargs["media"] = collect_media(
+                conversations, **lists, is_batch=is_batch, allow_marks_in_text=allow_marks_in_text
+            )
+            # Left alone, the library would sample whenever `fps` is given, which only says how fast a folder is.
+            processor_kwargs.setdefault("do_sample_frames", None)
+        else:
+            check_conversations(conversations, allow_marks_in_text=allow_marks_in_text)
+        conversations = [[without_payloads(message) for message in messages] for messages in conversations]
+        return super().apply_chat_template(
+            conversations if is_batch else conversations[0],
+            chat_template=chat_template,
+            processor_kwargs=processor_kwargs,
+            **kwargs,
+        )
+
+    def _multimodal_inputs_from_conversations(self, *args: Any, **kwargs: Any) -> tuple[list, list, list, dict]:
+        # Media were collected before, with the regions; the library would open them a second time.
+        return [], [], [], {}
 
     def _merge_call_kwargs(self, kwargs: dict[str, Any], **options: Any) -> dict[str, dict]:
         """Check the keywords of a call and sort them by sub-processor."""
@@ -277,8 +492,6 @@ class VideoReferProcessor(VideoReferProcessorFilesMixin, VideoReferChatMixin, Pr
         check_call_settings(
             merged, has_videos=any(one.videos for one in media), has_images=any(one.images for one in media)
         )
-        if num_region_frames is not None:
-            num_region_frames = parse_whole(num_region_frames, "num_region_frames", least=1)
         options = MediaOptions(
             num_frames=parse_whole(
                 given.get("num_frames", self.video_processor.num_frames), "num_frames", least=self.min_scene_frames
@@ -366,6 +579,57 @@ def _check_texts(text: Any) -> list[str]:
     if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(one, str) for one in texts):
         raise ValueError(f"`text` must be a string or a non-empty list of strings, got {text!r:.80}.")
     return list(texts)
+
+
+def _sort_keywords(
+    kwargs: dict[str, Any],
+    processor_kwargs: dict[str, Any],
+    template_words: set[str],
+    call_keywords: set[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the keywords of `apply_chat_template` into those of the library and template, and those of `__call__`.
+
+    The library takes the latter only in `processor_kwargs`, and warns about others.
+    """
+    of_library = {name: value for name, value in kwargs.items() if name in _CHAT_ARGUMENTS | template_words}
+    of_call = {name: value for name, value in kwargs.items() if name not in of_library and name in call_keywords}
+    unused = sorted(set(kwargs) - set(of_library) - set(of_call))
+    check_near_misses(unused, _CHAT_ARGUMENTS | call_keywords, "`apply_chat_template`")
+    if unused:
+        logger.warning_once(f"The chat template has no use for {', '.join(f'`{name}`' for name in unused)}.")
+    twice = sorted(set(of_call) & set(processor_kwargs))
+    if twice:
+        raise ValueError(f"`{twice[0]}` is given directly and in `processor_kwargs`. Pass it once.")
+    if "return_tensors" in processor_kwargs:
+        of_library.setdefault("return_tensors", processor_kwargs.pop("return_tensors"))
+    return of_library, {**processor_kwargs, **of_call}
+
+
+def _check_is_list(conversation: Any) -> list[Any]:
+    """Refuse what the library would fail on in ways that are hard to read."""
+    is_list = isinstance(conversation, Iterable) and not isinstance(conversation, (str, Mapping))
+    conversation = list(conversation) if is_list else conversation
+    if not is_list or any(isinstance(entry, str) for entry in conversation):
+        raise TypeError(
+            f"`conversation` must be a list of messages, got {conversation!r:.80}. Write "
+            '`[{"role": "user", "content": ...}]`.'
+        )
+    if not conversation:
+        raise ValueError("`conversation` is empty. Pass at least one message.")
+    return conversation
+
+
+def _set_processor_auto_map(config: dict[str, Any]) -> None:
+    of_video = {"AutoVideoProcessor": AUTO_MAP["AutoVideoProcessor"]}
+    config["auto_map"] = {"AutoProcessor": AUTO_MAP["AutoProcessor"], **of_video}
+    config["video_processor"]["auto_map"] = of_video
+
+
+def _clean_tokenizer_config(config: dict[str, Any]) -> None:
+    # With `auto_map`, `AutoTokenizer` would ask whether to run code, for a tokenizer of the library. The others say
+    # how the tokenizer was loaded here.
+    for name in ("auto_map", "is_local", *HUB_ARGUMENTS):
+        config.pop(name, None)
 
 
 def _unmarked_prefix() -> str:

@@ -5,10 +5,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, TextKwargs
+from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, TextKwargs, VideosKwargs
 
 from .video_options_videorefer import VIDEO_OPTIONS
-from .video_processing_videorefer import VideoReferVideoProcessorKwargs
+
+
+class VideoReferVideoProcessorKwargs(VideosKwargs, total=False):
+    """Keyword arguments of the video processor besides the usual ones.
+
+    Attributes:
+        fps (`float` or `list[float]`, *optional*): Frames per second of folders, lists and arrays (one value or one
+            per video). Files carry their own times.
+        edit_list (`str` or `list[str]`, *optional*): `"apply"` or `"ignore"` the edit list of MP4 files.
+        start_seconds (`float` or `list[float]`, *optional*): Start of the part that is sampled.
+        end_seconds (`float` or `list[float]`, *optional*): End of the part that is sampled.
+        resize_backend (`str`, *optional*): `"pil"` (the published pixels) or `"torch"` (faster, 1 to 2 levels off).
+    """
+
+    fps: float | int | list | tuple | None
+    edit_list: str | list | tuple | None
+    start_seconds: float | int | list | tuple | None
+    end_seconds: float | int | list | tuple | None
+    resize_backend: str | None
 
 
 class VideoReferProcessorKwargs(ProcessingKwargs, total=False):
@@ -115,6 +133,7 @@ def as_python(value: Any) -> Any:
 __all__ = [
     "LIBRARY_KEYWORDS",
     "VideoReferProcessorKwargs",
+    "VideoReferVideoProcessorKwargs",
     "as_python",
     "check_call_settings",
     "check_keywords",

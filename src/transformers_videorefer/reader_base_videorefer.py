@@ -1,9 +1,35 @@
 """What every video reader offers: frames by their number in presentation order."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
+
+
+def is_tensor(value: Any) -> bool:
+    """Tell a tensor without importing torch, which takes seconds: while nobody has imported it, there are none.
+
+    Args:
+        value (`Any`): What was given.
+
+    Returns:
+        `bool`: True for a `torch.Tensor`.
+    """
+    return isinstance(value, getattr(sys.modules.get("torch"), "Tensor", ()))
+
+
+def is_array(value: Any) -> bool:
+    """Tell arrays and tensors from everything else.
+
+    Args:
+        value (`Any`): What was given.
+
+    Returns:
+        `bool`: True for an `np.ndarray` or a `torch.Tensor`.
+    """
+    return isinstance(value, np.ndarray) or is_tensor(value)
 
 
 class VideoReader(ABC):
@@ -99,4 +125,4 @@ class VideoReader(ABC):
         """Yield the frames of a sorted list of distinct, valid numbers."""
 
 
-__all__ = ["VideoReader"]
+__all__ = ["VideoReader", "is_array", "is_tensor"]

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
-from .masks_videorefer import read_mask, rle_is_empty, shorten
-from .region_values_videorefer import parse_index, parse_number, parse_size, parse_value, parse_whole
+from .masks_videorefer import read_mask
+from .reader_base_videorefer import is_array, is_tensor
+from .region_values_videorefer import parse_index, parse_number, parse_size, parse_value, parse_whole, shorten
+from .rle_videorefer import rle_is_empty
 
 
 FORMS = ("mask", "rle", "polygon", "box", "scribble")
@@ -65,7 +66,7 @@ class RegionFrame:
             return True
         if self.form == "rle":
             return rle_is_empty(self.value, where=where)
-        if self.form == "mask" and isinstance(self.value, (np.ndarray, torch.Tensor)):
+        if self.form == "mask" and is_array(self.value):
             inside = self.value if self.label is None else self.value == self.label
             return not bool(inside.any())
         return None
@@ -240,7 +241,7 @@ def _parse_masklet(given: Mapping[str, Any], size: tuple[int, int] | None, where
     entries = _masklet_entries(given["masks"], where)
     label = None if "label" not in given else parse_whole(given["label"], "label", where=where)
     indices = given.get("frame_indices", range(len(entries)))
-    if isinstance(indices, (np.ndarray, torch.Tensor)):
+    if is_array(indices):
         indices = indices.tolist()
     if isinstance(indices, (str, bytes)) or not isinstance(indices, Sequence):
         raise TypeError(f"{where}: `frame_indices` must be a list of frame numbers, got {shorten(indices)}.")
@@ -260,7 +261,7 @@ def _parse_masklet(given: Mapping[str, Any], size: tuple[int, int] | None, where
 
 def _masklet_entries(masks: Any, where: str) -> Sequence[Any]:
     """Split `masks` into one entry for each frame."""
-    if isinstance(masks, torch.Tensor) or (isinstance(masks, np.ndarray) and masks.dtype != object):
+    if is_tensor(masks) or (isinstance(masks, np.ndarray) and masks.dtype != object):
         shape = tuple(masks.shape)
         if len(shape) == 4 and shape[1] == 1:
             masks = masks[:, 0]

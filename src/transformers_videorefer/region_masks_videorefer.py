@@ -7,11 +7,10 @@ Every function that can refuse its input takes `where`, the words an error messa
 from functools import lru_cache
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from .masks_videorefer import decode_rle, draw_scribble, fill_box, fill_polygons, read_mask
+from .masks_videorefer import draw_scribble, fill_box, fill_polygons, read_mask
 from .region_form_videorefer import RegionFrame
+from .rle_videorefer import decode_rle
 
 
 # Two sizes of one picture differ by rounding only; beyond this share they show different pictures.
@@ -155,10 +154,14 @@ def _bilinear_taps(size: int, grid_size: int) -> np.ndarray:
         `np.ndarray` of shape `(2 * grid_size,)`: the first pixel of each cell, then the second (the same one again
         where the cell reads a single pixel).
     """
+    import torch  # here, because checking regions and drawing them in pixels needs no torch
+
     pixels = np.arange(size)
     colours = np.zeros((1, 1, size, 4), dtype=np.float32)
     colours[0, 0, pixels, pixels % 4] = 1
-    weights = F.interpolate(torch.from_numpy(colours), size=(grid_size, 4), mode="bilinear", align_corners=False)
+    weights = torch.nn.functional.interpolate(
+        torch.from_numpy(colours), size=(grid_size, 4), mode="bilinear", align_corners=False
+    )
     read = weights[0, 0].numpy() > 0  # (grid_size, 4)
     nearest = np.rint((np.arange(grid_size) + 0.5) * size / grid_size - 0.5).astype(np.int64)
     lowest = nearest[:, None] - 1

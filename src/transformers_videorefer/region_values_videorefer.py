@@ -4,16 +4,66 @@ Nothing is decoded here: pictures stay closed and run lengths stay compressed. E
 an error message starts with ("sample 0, region 1, frames[2]").
 """
 
+import enum
 import operator
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from .masks_videorefer import shorten
+from .reader_base_videorefer import is_array, is_tensor
+
+
+def shorten(value: Any) -> str:
+    """Quote a value in an error message without flooding it.
+
+    Args:
+        value (`Any`): The value.
+
+    Returns:
+        `str`: Its repr on one line of at most 80 characters; for larger arrays and tensors their shape.
+    """
+    if is_array(value) and np.prod(value.shape) > 16:
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+class Default(enum.Enum):
+    """A value that stands for the default, where `None` means something of its own. There is one: `DEFAULT`."""
+
+    DEFAULT = "default"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+DEFAULT = Default.DEFAULT
+# What files of settings and flags, which cannot tell `None` from nothing, write for all frames.
+ALL_FRAMES = "all"
+
+
+def parse_region_frames(value: Any, default: int | None = None) -> int | None:
+    """Read `num_region_frames`, the most frames that are used of a region.
+
+    Args:
+        value (`int`, `str` or `None`): A number of at least 1; `None` or `"all"` for all frames; `DEFAULT`.
+        default (`int`, *optional*): What `DEFAULT` stands for.
+
+    Returns:
+        `int` or `None`: The number; `None` for all frames.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If the number is below 1.
+    """
+    if value is DEFAULT:
+        return default
+    if value is None or (isinstance(value, str) and value == ALL_FRAMES):
+        return None
+    return parse_whole(value, "num_region_frames", least=1)
 
 
 def parse_whole(value: Any, name: str, *, least: int | None = None, where: str = "") -> int:
@@ -83,7 +133,7 @@ def parse_numbers(value: Any, name: str, *, where: str) -> np.ndarray:
         ValueError: If a number is infinite or NaN.
     """
     try:
-        array = np.asarray(value.tolist() if isinstance(value, torch.Tensor) else value)
+        array = np.asarray(value.tolist() if is_tensor(value) else value)
     except ValueError as error:  # lists of unequal length
         raise TypeError(f"{where}: `{name}` must be a regular list of numbers, got {shorten(value)}.") from error
     if array.dtype.kind not in "iuf":
@@ -149,7 +199,7 @@ def parse_value(form: str, value: Any, size: tuple[int, int] | None, *, where: s
 
     Returns:
         `Any`: For "mask" the `(height, width)` array or tensor, or the picture, not opened; for "rle" a dict of
-        `size` and `counts` (bytes or a sequence of integers); for "polygon" a tuple of flat float64 arrays; for "box"
+        `size` and `counts` (str, bytes or a sequence of integers); for "polygon" a tuple of flat float64 arrays; for "box"
         a float64 array of 4; for "scribble" a float64 array of shape `(num_points, 2)` and the stroke width.
 
     Raises:
@@ -169,12 +219,12 @@ def _parse_mask(value: Any, where: str) -> Any:
     """Check the kind and the shape of a mask; pictures are opened later."""
     if isinstance(value, (str, bytes, os.PathLike, Image.Image)):
         return value
-    if not isinstance(value, (np.ndarray, torch.Tensor)):
+    if not is_array(value):
         raise TypeError(
             f"{where}: `mask` is an array, a tensor, a PIL image, a PNG path or PNG bytes, got {shorten(value)}. "
             "Pass np.asarray(...) of nested lists, and run-length dicts as `rle`."
         )
-    if value.is_complex() if isinstance(value, torch.Tensor) else value.dtype.kind not in "biuf":
+    if value.is_complex() if is_tensor(value) else value.dtype.kind not in "biuf":
         raise TypeError(f"{where}: `mask` must hold numbers or bool, got dtype {value.dtype}. Convert it to bool.")
     shape = tuple(value.shape)
     # A channel axis of length 1 is what tensors (in front) and pictures (behind) carry.
@@ -204,13 +254,11 @@ def _parse_rle(value: Any, where: str) -> dict[str, Any]:
             f"{sorted(map(str, given))}. Pass the dict that pycocotools wrote."
         )
     counts = given["counts"]
-    if isinstance(counts, str):
-        if not counts.isascii():
-            raise ValueError(f"{where}: `rle` counts {shorten(counts)} are no COCO string. Pass them unchanged.")
-        counts = counts.encode("ascii")
-    elif isinstance(counts, torch.Tensor):
+    if isinstance(counts, str) and not counts.isascii():
+        raise ValueError(f"{where}: `rle` counts {shorten(counts)} are no COCO string. Pass them unchanged.")
+    if is_tensor(counts):
         counts = counts.cpu().numpy()
-    elif not isinstance(counts, (bytes, list, tuple, np.ndarray)):
+    elif not isinstance(counts, (str, bytes, list, tuple, np.ndarray)):
         raise TypeError(
             f"{where}: `counts` of `rle` must be a string, bytes or a list of integers, got {shorten(counts)}."
         )
@@ -220,7 +268,7 @@ def _parse_rle(value: Any, where: str) -> dict[str, Any]:
 def _parse_polygon(value: Any, where: str) -> tuple[np.ndarray, ...]:
     """Check a COCO list of flat coordinate lists."""
     example = "[[x0, y0, x1, y1, x2, y2, ...], ...]"
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray, torch.Tensor)):
+    if isinstance(value, (str, bytes)) or not (isinstance(value, Sequence) or is_array(value)):
         raise TypeError(f"{where}: `polygon` must be a list of flat lists {example}, got {shorten(value)}.")
     if len(value) == 0:
         raise ValueError(f"{where}: `polygon` is empty. Pass {example}, or None for an empty mask.")
@@ -277,4 +325,16 @@ def _parse_scribble(value: Any, where: str) -> tuple[np.ndarray, float]:
     return points, stroke_width
 
 
-__all__ = ["parse_index", "parse_number", "parse_numbers", "parse_size", "parse_value", "parse_whole"]
+__all__ = [
+    "ALL_FRAMES",
+    "DEFAULT",
+    "Default",
+    "parse_index",
+    "parse_number",
+    "parse_numbers",
+    "parse_region_frames",
+    "parse_size",
+    "parse_value",
+    "parse_whole",
+    "shorten",
+]

@@ -5,23 +5,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 
-VIDEO_PROCESSOR = "video_processing_videorefer.VideoReferVideoProcessor"
-PROCESSOR = "processing_videorefer.VideoReferProcessor"
-GENERATOR = "modeling_videorefer.VideoReferForConditionalGeneration"
-AUTO_MAP = {
-    "AutoConfig": "configuration_videorefer.VideoReferConfig",
-    "AutoModel": "modeling_videorefer.VideoReferModel",
-    "AutoModelForImageTextToText": GENERATOR,
-    "AutoModelForMultimodalLM": GENERATOR,
-    "AutoModelForCausalLM": GENERATOR,
-    "AutoProcessor": PROCESSOR,
-    "AutoVideoProcessor": VIDEO_PROCESSOR,
-}
 # Keywords of `save_pretrained(push_to_hub=True, ...)` that concern the upload.
 PUSH_ARGUMENTS = ("repo_id", "private", "token", "commit_message", "commit_description", "revision", "create_pr")
 CARD = """---
@@ -62,11 +50,12 @@ print(processor.batch_decode(output[:, inputs["input_ids"].shape[1]:], skip_spec
 """
 
 
-def write_code(folder: str | os.PathLike) -> None:
+def write_code(folder: str | os.PathLike, auto_map: Mapping[str, str]) -> None:
     """Copy the code files that load a saved repository into a folder.
 
     Args:
         folder (`str` or `os.PathLike`): Where to.
+        auto_map (`Mapping[str, str]`): Auto class -> module and class that the code starts at.
     """
     # In code loaded from the Hub this module lies among copies of its siblings: the library follows relative imports
     # when it collects them, those inside of functions included, and from the model they reach every file.
@@ -199,7 +188,6 @@ class PushingMixin:
 
 
 __all__ = [
-    "AUTO_MAP",
     "PushingMixin",
     "changed_files",
     "edit_json",

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from transformers.video_utils import VideoMetadata
-
 from .reader_base_videorefer import VideoReader
 
 
@@ -12,7 +10,7 @@ from .reader_base_videorefer import VideoReader
 VIDEO_OPTIONS = ("edit_list", "start_seconds", "end_seconds", "fps")
 
 
-def describe_video(reader: VideoReader, known: dict[str, Any] | None = None) -> VideoMetadata:
+def describe_video(reader: VideoReader, known: dict[str, Any] | None = None) -> dict[str, Any]:
     """Describe an open video, with what the caller knows about frames that were taken from a longer one.
 
     Args:
@@ -21,7 +19,7 @@ def describe_video(reader: VideoReader, known: dict[str, Any] | None = None) -> 
             number in the source video; `total_num_frames` and `fps` are then those of the source.
 
     Returns:
-        `VideoMetadata`: The description; `frames_indices` is `None` when the reader's frames are the source's.
+        `dict`: The fields of a `VideoMetadata`; `frames_indices` is `None` when the reader's frames are the source's.
 
     Raises:
         ValueError: If `frames_indices` does not name one frame of the source for each frame of the reader.
@@ -36,13 +34,13 @@ def describe_video(reader: VideoReader, known: dict[str, Any] | None = None) -> 
                 f"{reader.num_frames} frames. Pass the number in the source video for each frame."
             )
         total = max(known.get("total_num_frames", 0), max(map(int, numbers)) + 1)
-    return VideoMetadata(
-        total_num_frames=total,
-        fps=known.get("fps", reader.fps) if numbers is not None else reader.fps,
-        duration=known.get("duration", reader.duration_seconds),
-        video_backend=reader.backend,
-        frames_indices=None if numbers is None else [int(number) for number in numbers],
-    )
+    return {
+        "total_num_frames": total,
+        "fps": known.get("fps", reader.fps) if numbers is not None else reader.fps,
+        "duration": known.get("duration", reader.duration_seconds),
+        "video_backend": reader.backend,
+        "frames_indices": None if numbers is None else [int(number) for number in numbers],
+    }
 
 
 def spread_option(name: str, value: Any, num_videos: int) -> list[Any]:

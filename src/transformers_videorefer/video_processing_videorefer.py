@@ -10,11 +10,12 @@ from huggingface_hub.dataclasses import validate_typed_dict
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import PILImageResampling, SizeDict
-from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.processing_utils import Unpack
 from transformers.utils import TensorType
 from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import VideoMetadata
 
+from .processor_options_videorefer import VideoReferVideoProcessorKwargs
 from .reader_base_videorefer import VideoReader
 from .sampling_videorefer import time_range_indices, uniform_indices
 from .video_options_videorefer import (
@@ -30,25 +31,6 @@ from .video_reader_videorefer import list_videos, open_video, source_key
 RESIZE_BACKENDS = ("pil", "torch")
 TORCH_RESIZE_MODES = {PILImageResampling.BICUBIC: "bicubic", PILImageResampling.BILINEAR: "bilinear"}
 UNSUPPORTED_OPTIONS = ("do_center_crop", "crop_size", "do_pad")
-
-
-class VideoReferVideoProcessorKwargs(VideosKwargs, total=False):
-    """Keyword arguments of the video processor besides the usual ones.
-
-    Attributes:
-        fps (`float` or `list[float]`, *optional*): Frames per second of folders, lists and arrays (one value or one
-            per video). Files carry their own times.
-        edit_list (`str` or `list[str]`, *optional*): `"apply"` or `"ignore"` the edit list of MP4 files.
-        start_seconds (`float` or `list[float]`, *optional*): Start of the part that is sampled.
-        end_seconds (`float` or `list[float]`, *optional*): End of the part that is sampled.
-        resize_backend (`str`, *optional*): `"pil"` (the published pixels) or `"torch"` (faster, 1 to 2 levels off).
-    """
-
-    fps: float | int | list | tuple | None
-    edit_list: str | list | tuple | None
-    start_seconds: float | int | list | tuple | None
-    end_seconds: float | int | list | tuple | None
-    resize_backend: str | None
 
 
 class VideoReferVideoProcessor(VideoProcessorMixin):
@@ -289,7 +271,7 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
         known = dict(given or {})
         rates = {"fps": options["fps"], "default_fps": known.get("fps")}
         with open_video(source, edit_list=options["edit_list"], name=name, **rates) as reader:
-            metadata = describe_video(reader, known)
+            metadata = VideoMetadata(**describe_video(reader, known))
             chosen = self.choose_scene_frames(
                 reader,
                 num_frames=options["num_frames"],
@@ -349,4 +331,4 @@ def _check_resize_backend(resize_backend: str) -> None:
         )
 
 
-__all__ = ["VideoReferVideoProcessor", "VideoReferVideoProcessorKwargs"]
+__all__ = ["VideoReferVideoProcessor"]

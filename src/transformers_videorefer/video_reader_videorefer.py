@@ -5,9 +5,6 @@ import math
 import os
 from typing import Any
 
-import numpy as np
-import torch
-
 from .container_reader_videorefer import EDIT_LIST_MODES, ContainerReader
 from .picture_reader_videorefer import (
     SIGNATURE_SIZE,
@@ -18,7 +15,7 @@ from .picture_reader_videorefer import (
     has_picture_signature,
     is_frame,
 )
-from .reader_base_videorefer import VideoReader
+from .reader_base_videorefer import VideoReader, is_array
 
 
 SUPPORTED_VIDEOS = (
@@ -77,7 +74,7 @@ def open_video(
 
 def _open(source: Any, fps: float | None, edit_list: str, name: str) -> VideoReader:
     """Choose the reader of a source."""
-    if isinstance(source, (np.ndarray, torch.Tensor)):
+    if is_array(source):
         return ArrayReader(source, name, fps=fps)
     if isinstance(source, (list, tuple)):
         return PictureListReader(source, name, fps=fps)
@@ -155,7 +152,7 @@ def list_videos(videos: Any) -> list[Any]:
     Raises:
         ValueError: If there is no video in a list.
     """
-    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
+    if is_array(videos) and videos.ndim == 5:
         return list(videos)
     if not isinstance(videos, (list, tuple)):
         return [videos]

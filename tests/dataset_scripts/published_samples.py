@@ -56,7 +56,7 @@ def decode(segmentation: Any, height: int = HEIGHT, width: int = WIDTH) -> np.nd
     elif isinstance(segmentation["counts"], list):
         rle = coco.frPyObjects(segmentation, *segmentation["size"])
     else:
-        rle = {**segmentation, "counts": segmentation["counts"].encode()}
+        rle = segmentation
     return coco.decode(rle).astype(bool)
 
 

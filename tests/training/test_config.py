@@ -111,3 +111,14 @@ def test_activations_are_recomputed_unless_told_otherwise(options, expected, tmp
     config = VideoReferSFTConfig(output_dir=str(tmp_path), **quiet, **options)
     assert (config.activation_checkpointing, config.gradient_checkpointing) == (expected, expected)
     assert not [warning for warning in recwarn if "deprecated" in str(warning.message)]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("all", "all"), ("7", 7), (7, 7), (None, None)])
+def test_region_frames_may_be_all(given, kept, tmp_path):
+    assert VideoReferSFTConfig(str(tmp_path), num_region_frames=given, **QUIET).num_region_frames == kept
+
+
+@pytest.mark.parametrize(("given", "error"), [("many", TypeError), (0, ValueError)])
+def test_region_frames_that_are_no_number(given, error, tmp_path):
+    with pytest.raises(error, match="`num_region_frames` must be a whole number of at least 1"):
+        VideoReferSFTConfig(str(tmp_path), num_region_frames=given, **QUIET)

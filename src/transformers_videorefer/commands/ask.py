@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from transformers_videorefer.bundled import TINY_MODEL, TINY_NOTICE
+from transformers_videorefer.region_values_videorefer import ALL_FRAMES
 
 from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question, check_device
 from .ask_many import add_many_arguments, answer_requests
@@ -102,7 +103,6 @@ def add_region_options(group: Any) -> None:
     group.add_argument(
         "--region-frames",
         type=parse_frame_limit,
-        default=argparse.SUPPRESS,  # None means "all", so absence must look different
         metavar="N|all",
         help="most frames used of a region (default: the model's, 32)",
     )
@@ -168,21 +168,21 @@ def parse_size(text: str) -> list[int]:
     return [int(height), int(width)]
 
 
-def parse_frame_limit(text: str) -> int | None:
+def parse_frame_limit(text: str) -> int | str:
     """Read the value of `--region-frames`.
 
     Args:
         text (`str`): A number, or "all".
 
     Returns:
-        `int`, *optional*: The number; None for all.
+        `int` or `str`: The number, or "all".
 
     Raises:
         ArgumentTypeError: If the text is neither.
     """
-    if text != "all" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor `all`")
-    return None if text == "all" else int(text)
+    if text != ALL_FRAMES and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor `{ALL_FRAMES}`")
+    return text if text == ALL_FRAMES else int(text)
 
 
 def run_ask(args: argparse.Namespace) -> None:

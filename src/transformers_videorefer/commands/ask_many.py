@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers_videorefer.evaluation.answering import ALL_FRAMES, Row, VideoReferAnswerer
+from transformers_videorefer.evaluation.answering import Row, VideoReferAnswerer
 from transformers_videorefer.evaluation.journal import (
     LineWriter,
     check_settings,
@@ -140,7 +140,7 @@ def _answer_rows(args: argparse.Namespace, rows: RequestFile) -> tuple[int, int,
         data_root=args.videos,
         num_frames=args.frames,
         num_region_tokens=args.region_tokens,
-        num_region_frames=_region_frames(args),
+        num_region_frames=args.region_frames,
         empty_masks=args.empty_masks,
         edit_list=args.edit_list,
         max_new_tokens=args.max_new_tokens,
@@ -194,17 +194,10 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise ValueError("`videorefer ask` runs in one process. Split the requests, one file for each process.")
 
 
-def _region_frames(args: argparse.Namespace) -> int | str | None:
-    """Return the flag in the answerer's words, in which None means the processor's default."""
-    if not hasattr(args, "region_frames"):
-        return None
-    return ALL_FRAMES if args.region_frames is None else args.region_frames
-
-
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """List what the answers depend on."""
-    names = ("frames", "region_tokens", "empty_masks", "edit_list", "max_new_tokens", "dtype")
-    return {name: getattr(args, name) for name in names} | {"region_frames": _region_frames(args)}
+    names = ("frames", "region_tokens", "empty_masks", "edit_list", "max_new_tokens", "dtype", "region_frames")
+    return {name: getattr(args, name) for name in names}
 
 
 def _open_output(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from transformers_videorefer.bundled import TINY_MODEL
-from transformers_videorefer.evaluation.answering import ALL_FRAMES, MODES
+from transformers_videorefer.evaluation.answering import MODES
 from transformers_videorefer.evaluation.benches import (
     SURPLUS_REGIONS,
     BenchSamples,
@@ -24,6 +24,7 @@ from transformers_videorefer.evaluation.scoring import JudgeError, Scores, check
 from transformers_videorefer.evaluation.settings import PRESETS, BenchSettings, make_settings
 
 from .answer import check_device
+from .ask import parse_frame_limit
 from .eval_models import add_method_flags, add_model_flags, fit_settings, load_checkpoint, make_answerer
 from .eval_score import HINT, add_scoring_arguments, judge_options, quiet_metrics, report_not_judged
 from .progress import progress_bar, quiet_libraries, report, report_when_slow
@@ -95,7 +96,7 @@ def _add_settings_flags(group: Any) -> None:
     )
     group.add_argument(
         "--num-region-frames",
-        type=_frame_limit,
+        type=parse_frame_limit,
         default=absent,
         metavar="N|all",
         help="most frames used of a region (default: the model's, mostly 32)",
@@ -128,12 +129,6 @@ def _add_machine_flags(group: Any) -> None:
     )
     add_model_flags(group)
     group.add_argument("--retry-errors", action="store_true", help="answer samples again that failed before")
-
-
-def _frame_limit(text: str) -> int | str:
-    if text != ALL_FRAMES and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor `{ALL_FRAMES}`")
-    return text if text == ALL_FRAMES else int(text)
 
 
 def run(arguments: argparse.Namespace, stream: TextIO) -> int | None:

@@ -11,6 +11,7 @@ from PIL import Image
 from transformers_videorefer.evaluation.similarity import SimilarityMap, measure_similarity
 from transformers_videorefer.evaluation.similarity_picture import choose_thumbnails, draw_similarity
 from transformers_videorefer.preview import MarkedFrame, read_marked_frames
+from transformers_videorefer.region_values_videorefer import DEFAULT
 from transformers_videorefer.video_reader_videorefer import open_video
 
 from .answer import ADDRESS_PREFIXES, check_device, errors_name_flags
@@ -71,8 +72,7 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> None:
     if arguments.region_size is not None:
         region["size"] = arguments.region_size
     options = {"empty_masks": arguments.empty_masks, "num_region_tokens": arguments.region_tokens}
-    if "region_frames" in arguments:
-        options["num_region_frames"] = arguments.region_frames
+    options["num_region_frames"] = DEFAULT if arguments.region_frames is None else arguments.region_frames
     model, processor, _ = load_checkpoint(arguments)
     source = {"url" if arguments.video.startswith(ADDRESS_PREFIXES) else "path": arguments.video}
     with report_when_slow(f"encoding {arguments.video}"), errors_name_flags(arguments, [marked]):

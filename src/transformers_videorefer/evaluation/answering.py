@@ -8,10 +8,10 @@ import torch
 from transformers import BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from transformers_videorefer.data.batches.collator import VideoReferDataCollator
+from transformers_videorefer.region_values_videorefer import DEFAULT
 
 
 MODES = ("single", "multi")
-ALL_FRAMES = "all"
 DEFAULT_MAX_NEW_TOKENS = 512
 
 Row = Mapping[str, Any]
@@ -142,9 +142,6 @@ class VideoReferAnswerer:
         if edit_list not in ("apply", "ignore", None):
             raise ValueError(f'`edit_list` must be "apply", "ignore" or None, got {edit_list!r}.')
         check_max_new_tokens(max_new_tokens)
-        options: dict[str, Any] = {}
-        if num_region_frames is not None:
-            options["num_region_frames"] = None if num_region_frames == ALL_FRAMES else num_region_frames
         collator = VideoReferDataCollator(
             processor,
             data_root,
@@ -153,7 +150,7 @@ class VideoReferAnswerer:
             num_frames=num_frames,
             num_region_tokens=num_region_tokens,
             empty_masks=empty_masks,
-            **options,
+            num_region_frames=DEFAULT if num_region_frames is None else num_region_frames,
         )
         self.model = model
         self.processor = processor

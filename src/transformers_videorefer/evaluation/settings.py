@@ -5,7 +5,9 @@ from typing import Any
 
 from transformers import GenerationConfig, ProcessorMixin
 
-from .answering import ALL_FRAMES, DEFAULT_MAX_NEW_TOKENS, MODES
+from transformers_videorefer.region_values_videorefer import ALL_FRAMES
+
+from .answering import DEFAULT_MAX_NEW_TOKENS, MODES
 from .benches import SURPLUS_REGIONS
 from .controls import CONTROLS
 

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers_videorefer.region_values_videorefer import parse_region_frames
+
 from .stages import check_modules, find_stage
 
 
@@ -23,7 +25,7 @@ _RATES = (
     "language_model_learning_rate",
     "matrix_learning_rate",
 )
-_COUNTS = ("num_frames", "num_region_frames", "num_region_tokens", "max_length", "max_visual_tokens_per_batch")
+_COUNTS = ("num_frames", "num_region_tokens", "max_length", "max_visual_tokens_per_batch")
 
 
 @dataclass
@@ -62,7 +64,8 @@ class VideoReferSFTConfig(SFTConfig):
             at random.
         data_root (`str`, *optional*): Folder that paths in rows are relative to, for rows without a `data_root`.
         num_frames (`int`, *optional*): Scene frames per video; the processor's by default.
-        num_region_frames (`int`, *optional*): Most frames used of a region; the processor's by default.
+        num_region_frames (`int` or `str`, *optional*): Most frames used of a region, `"all"` for all; the processor's by
+            default.
         num_region_tokens (`int`, *optional*): Most tokens of a region; the processor's by default.
         empty_masks (`str`, *optional*, defaults to `"drop"`): What to do with empty masks: `"error"`, `"drop"` or
             `"keep"` (the published behaviour).
@@ -101,7 +104,9 @@ class VideoReferSFTConfig(SFTConfig):
     region_statistics_rows: int = field(default=0, metadata={"help": "Rows to scale a new region encoder by."})
     data_root: str | None = field(default=None, metadata={"help": "Folder that paths in rows are relative to."})
     num_frames: int | None = field(default=None, metadata={"help": "Scene frames per video."})
-    num_region_frames: int | None = field(default=None, metadata={"help": "Most frames used of a region."})
+    num_region_frames: int | str | None = field(
+        default=None, metadata={"help": 'Most frames used of a region, or "all".'}
+    )
     num_region_tokens: int | None = field(default=None, metadata={"help": "Most tokens of a region."})
     empty_masks: str = field(default="drop", metadata={"help": "`error`, `drop` or `keep` empty masks."})
     max_length: int | None = field(default=None, metadata={"help": "Most tokens of a row; longer ones are left out."})
@@ -153,6 +158,9 @@ class VideoReferSFTConfig(SFTConfig):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"`{name}` is {value}. Pass 0 or more.")
+        if isinstance(self.num_region_frames, str) and self.num_region_frames.isdecimal():
+            self.num_region_frames = int(self.num_region_frames)  # from the command line
+        parse_region_frames(self.num_region_frames)
         for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -22,8 +22,8 @@ from transformers_videorefer.data.synthetic.clips import (
     write_clip,
 )
 from transformers_videorefer.data.synthetic.world import FRAME_SIZE, NUM_FRAMES
-from transformers_videorefer.masks_videorefer import decode_rle
 from transformers_videorefer.region_masks_videorefer import grid_mask
+from transformers_videorefer.rle_videorefer import decode_rle
 
 
 def decode(video: bytes) -> np.ndarray:
@@ -75,8 +75,7 @@ def test_a_region_holds_the_masks_of_all_frames() -> None:
     assert [frame["frame_index"] for frame in region["frames"]] == list(range(NUM_FRAMES))
     for frame in region["frames"]:
         assert set(frame) == {"frame_index", "rle", "box", "size"}
-        rle = {"size": frame["rle"]["size"], "counts": frame["rle"]["counts"].encode()}
-        np.testing.assert_array_equal(decode_rle(rle, where="frame"), clip.masks[1, frame["frame_index"]])
+        np.testing.assert_array_equal(decode_rle(frame["rle"]), clip.masks[1, frame["frame_index"]])
 
 
 def test_rows_have_the_schema_of_the_training_data() -> None:

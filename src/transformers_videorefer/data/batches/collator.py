@@ -10,13 +10,13 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 
 from transformers_videorefer.data.rows.region_parts import draw_frames, frame_keys, keep_frame
+from transformers_videorefer.region_values_videorefer import DEFAULT, Default, parse_region_frames
 from transformers_videorefer.regions_videorefer import check_empty_masks
 
 from .chat import MEDIA_KINDS, map_regions, name_of, parts_of, to_chat
 
 
 IGNORED_LABEL = -100
-_PROCESSOR_DEFAULT = object()  # `None` is a meaningful value of `num_region_frames`
 # How the processor's errors name the row they speak of.
 _SAMPLE = re.compile(r"\bsample (\d+)\b", re.IGNORECASE)
 
@@ -42,7 +42,8 @@ class VideoReferDataCollator:
         generate (`bool`, *optional*, defaults to `False`): Make prompts for `model.generate`, padded on the left,
             without labels and without the last answer of a conversation, in place of training batches.
         num_frames (`int`, *optional*): Scene frames per video; the processor's by default.
-        num_region_frames (`int`, *optional*): Most frames used of a region, `None` for all; the processor's by default.
+        num_region_frames (`int`, `str` or `None`, *optional*): Most frames used of a region, `None` or `"all"` for all; the
+            processor's by default.
         num_region_tokens (`int`, *optional*): Most tokens of a region; the processor's by default.
         empty_masks (`str`, *optional*, defaults to `"drop"`): What to do with empty masks: `"error"`, `"drop"`, or
             `"keep"` (the published behaviour). A region without any other mask is an error unless `"keep"`.
@@ -61,7 +62,7 @@ class VideoReferDataCollator:
         generate: bool = False,
         *,
         num_frames: int | None = None,
-        num_region_frames: Any = _PROCESSOR_DEFAULT,
+        num_region_frames: int | str | Default | None = DEFAULT,
         num_region_tokens: int | None = None,
         empty_masks: str = "drop",
         seed: int = 0,
@@ -79,9 +80,8 @@ class VideoReferDataCollator:
         self.multi_frame_ratio = multi_frame_ratio
         self.generate = generate
         self.seed = seed
-        self._options: dict[str, Any] = {"empty_masks": empty_masks}
-        if num_region_frames is not _PROCESSOR_DEFAULT:
-            self._options["num_region_frames"] = num_region_frames
+        parse_region_frames(num_region_frames)
+        self._options: dict[str, Any] = {"empty_masks": empty_masks, "num_region_frames": num_region_frames}
         for name, value in (("num_frames", num_frames), ("num_region_tokens", num_region_tokens)):
             if value is not None:
                 self._options[name] = value

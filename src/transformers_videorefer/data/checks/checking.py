@@ -10,8 +10,8 @@ from transformers_videorefer.data.rows.records import merge_defects, salvage
 from transformers_videorefer.data.rows.row_form import read_row
 from transformers_videorefer.data.sources.row_source import BROKEN, ENTRY, ROW, SourceItem
 from transformers_videorefer.data.wording import count_of
-from transformers_videorefer.masks_videorefer import decode_rle
 from transformers_videorefer.region_masks_videorefer import ASPECT_TOLERANCE, MAX_PIXELS_OUTSIDE
+from transformers_videorefer.rle_videorefer import decode_rle
 
 from .probing import MediaFacts, probe_image, probe_video
 
@@ -166,7 +166,7 @@ def decode_masks(row: dict[str, Any]) -> list[Defect]:
                 message = f"{where}: a mask of {height} x {width} pixels is too large to be decoded"
                 defects.append(make_defect("broken_size", message))
                 continue
-            mask = decode_rle({"size": rle["size"], "counts": rle["counts"].encode("ascii")}, where=where)
+            mask = decode_rle(rle, where=where)
             # Masks are stored by columns: read that way, the first pixel of the object is found much sooner.
             if not mask.T.any():
                 defects.append(make_defect("empty_mask", f"{where}: the mask has no pixel"))

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transformers_videorefer.data.defects import Defect, DefectReport, RecordError, check_bad_rows, make_defect
-from transformers_videorefer.data.rle import broken_rles, read_size, segmentation_to_rle
+from transformers_videorefer.data.segmentations import read_size, segmentation_to_rle
 from transformers_videorefer.data.wording import count_of
-from transformers_videorefer.masks_videorefer import rle_is_empty
 from transformers_videorefer.media_items_videorefer import MARKS, find_marks
 from transformers_videorefer.region_masks_videorefer import ASPECT_TOLERANCE
 from transformers_videorefer.region_values_videorefer import parse_value
+from transformers_videorefer.rle_videorefer import broken_rles, rle_is_empty
 
 from .videos import VideoFolder, VideoInfo
 
@@ -268,7 +268,7 @@ def frame_entry(shape: Shape, video: VideoInfo, *, check: bool = True) -> dict[s
             f"and {size[1]}. The size of a mask is [height, width] of its picture."
         )
     entry["rle"] = rle
-    return None if rle_is_empty({**rle, "counts": rle["counts"].encode("ascii")}, where=where) else entry
+    return None if rle_is_empty(rle, where=where) else entry
 
 
 def _check_same_picture(size: tuple[int, int], video: VideoInfo, where: str) -> None:

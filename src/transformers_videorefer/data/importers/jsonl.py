@@ -21,7 +21,6 @@ from transformers_videorefer.data.batches.prompts import BENCH_D_PROMPT, SHORT_C
 from transformers_videorefer.data.defects import Defect, RecordError, make_defect
 from transformers_videorefer.data.json_files.json_stream import BrokenRecord, iterate_records
 from transformers_videorefer.data.paths import is_unsafe_path
-from transformers_videorefer.data.rle import encode_rle
 from transformers_videorefer.data.rows.record_masks import MAX_FRAME_NUMBER
 from transformers_videorefer.data.rows.records import EDIT_LISTS, ROLES
 from transformers_videorefer.data.wording import count_of
@@ -29,6 +28,7 @@ from transformers_videorefer.region_form_videorefer import FORMS, RegionFrame, p
 from transformers_videorefer.region_masks_videorefer import decode_mask
 from transformers_videorefer.region_values_videorefer import parse_value
 from transformers_videorefer.regions_videorefer import select_frames
+from transformers_videorefer.rle_videorefer import encode_rle
 
 from .common import DEFAULT_QUESTION, REGION_MARK, Candidate, ImportOptions, fail
 from .loose_json import as_list, as_mapping

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers_videorefer.data.defects import Defect, describe, make_defect
 from transformers_videorefer.data.paths import is_unsafe_path
-from transformers_videorefer.data.rle import read_size
+from transformers_videorefer.data.segmentations import read_size
 
 from .record_masks import MAX_FRAME_NUMBER
 

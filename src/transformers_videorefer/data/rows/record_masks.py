@@ -5,16 +5,16 @@ from typing import Any
 
 from transformers_videorefer.data.defects import Defect, describe, make_defect
 from transformers_videorefer.data.json_files.json_window import RepeatedKeys
-from transformers_videorefer.data.rle import (
+from transformers_videorefer.data.segmentations import (
     MAX_PIXELS,
     MAX_SIDE,
     BrokenPolygonError,
     BrokenSizeError,
     MissingSizeError,
-    broken_rles,
     read_size,
     segmentation_to_rle,
 )
+from transformers_videorefer.rle_videorefer import broken_rles
 
 
 MAX_FRAME_NUMBER = 2**31 - 1

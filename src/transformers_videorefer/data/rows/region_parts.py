@@ -3,8 +3,8 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from transformers_videorefer.masks_videorefer import rle_is_empty
 from transformers_videorefer.region_form_videorefer import FORMS
+from transformers_videorefer.rle_videorefer import rle_is_empty
 
 
 def region_part(region: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +140,4 @@ def _is_visible(part: Mapping[str, Any], position: int) -> bool:
         return False
     if not isinstance(rle, Mapping) or "counts" not in rle:
         return True
-    counts = rle["counts"]
-    return not rle_is_empty(
-        {**rle, "counts": counts.encode() if isinstance(counts, str) else counts}, where="A region"
-    )
+    return not rle_is_empty(rle, where="A region")

@@ -1,37 +1,24 @@
-"""Masks as compressed COCO run-length dicts: made from every published kind, and checked in bulk without pixels."""
+"""Run lengths of COCO masks: written, read, checked one by one and in bulk.
 
-from collections.abc import Sequence
+A run-length mask is a dict of `size` [height, width] and `counts`: a compressed COCO string as `str` or `bytes`, or the
+run lengths themselves as whole numbers, column by column, background first. Every function here takes all three kinds
+and writes strings. Every function that can refuse its input takes `where`, the words an error message starts with
+("sample 0, region 1, frame 12").
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from transformers_videorefer.masks_videorefer import decode_rle, fill_polygons, rle_runs
 
-from .defects import describe
-
-
-MAX_SIDE = 100_000
-MAX_PIXELS = 2**31 - 1
-# Polygons are rasterised, so their pictures are held in memory.
-MAX_POLYGON_PIXELS = 2**27
+# COCO strings hold 5 bits a character, counted from "0"; 7 characters already exceed the 32-bit runs of COCO tools.
+_FIRST_CHARACTER = 48
 _MAX_CHARACTERS_PER_RUN = 7
 # Bulk checks work on this many characters at a time, so that their arrays stay in the cache.
 _CHUNK_CHARACTERS = 1 << 17
 # Deltas of at most this many characters fit the 32-bit arithmetic of the bulk check.
 _MAX_FAST_CHARACTERS = 6
-_FIRST_CHARACTER = 48
-
-
-class BrokenSizeError(ValueError):
-    """The size of a mask is none, or too large."""
-
-
-class BrokenPolygonError(ValueError):
-    """A polygon cannot be filled."""
-
-
-class MissingSizeError(ValueError):
-    """A polygon comes without the size of its picture."""
 
 
 def encode_runs(runs: Sequence[int] | np.ndarray, size: Sequence[int]) -> dict[str, Any]:
@@ -70,133 +57,165 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
 
     Returns:
         `dict`: `size` [height, width] and `counts` as a string.
+
+    Raises:
+        ValueError: If the mask has another number of axes, or no pixel.
     """
-    flat = np.asarray(mask, dtype=bool).T.ravel()
+    mask = np.asarray(mask, dtype=bool)
+    if mask.ndim != 2 or 0 in mask.shape:
+        raise ValueError(f"`mask` must have shape (height, width), got {mask.shape}. Encode one mask at a time.")
+    flat = mask.T.ravel()
     starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     borders = np.concatenate([[0, 0] if flat[0] else [0], starts, [flat.size]])  # runs begin with background
     return encode_runs(np.diff(borders), mask.shape)
 
 
-def read_size(value: Any, *, where: str) -> list[int]:
-    """Check [height, width] of a mask.
+def rle_runs(rle: Mapping[str, Any], *, where: str) -> np.ndarray:
+    """Read the run lengths of a COCO run-length mask and check that they fill its picture.
 
     Args:
-        value (`Any`): Two whole numbers from 1 to 100,000.
+        rle (`Mapping`): `size` [height, width], and `counts` as `str`, `bytes` or a sequence of integers.
         where (`str`): Start of every error message.
 
     Returns:
-        `list[int]`: The same.
+        `np.ndarray` of shape `(num_runs,)` and dtype int64: lengths in pixels, column by column, background first.
 
     Raises:
-        ValueError: If it is something else, or too large a picture.
+        ValueError: If `counts` is no COCO string, holds a negative run, or covers another number of pixels.
+        TypeError: If `counts` holds something other than integers.
     """
-    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(type(side) is int for side in value):
-        raise BrokenSizeError(f"{where}: `size` must be [height, width] in whole pixels, got {describe(value)}.")
-    height, width = value
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS):
-        raise BrokenSizeError(
-            f"{where}: `size` [{describe(height)}, {describe(width)}] is no size of a picture; sides are 1 to "
-            f"{MAX_SIDE} pixels, and there are at most {MAX_PIXELS} of them."
-        )
-    return [height, width]
-
-
-def segmentation_to_rle(
-    value: Any, *, height: int | None, width: int | None, where: str, check: bool = True
-) -> dict[str, Any] | None:
-    """Turn a published segmentation of any kind into a compressed COCO run-length mask.
-
-    Args:
-        value (`Any`): A run-length dict with `counts` as string, bytes or list, a list of polygons or of such dicts
-            (their union), or None.
-        height (`int`, *optional*): Height of the picture in pixels; needed for polygons.
-        width (`int`, *optional*): Width of the picture in pixels; needed for polygons.
-        where (`str`): Start of every error message.
-        check (`bool`, *optional*, defaults to `True`): Read compressed counts. Pass `False` to have `broken_rles`
-            check many masks at once later.
-
-    Returns:
-        `dict` or `None`: `size` [height, width] and `counts` as a string, unchanged where it is one; None for None.
-
-    Raises:
-        ValueError: If the value is no segmentation, the counts are broken, the picture is too large, or polygons come
-            without height and width.
-    """
-    if value is None:
-        return None
-    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-        return _unite_rles(value, where)
-    if isinstance(value, list):
-        return _polygons_to_rle(value, height, width, where)
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: a segmentation is a run-length dict or a list of polygons, got {describe(value)}.")
-    counts = value.get("counts")
-    size = read_size(value.get("size"), where=where)
-    if isinstance(counts, list):
-        return _runs_to_rle(counts, size, where)
-    if isinstance(counts, bytes):
-        counts = counts.decode("latin-1")
-    if not isinstance(counts, str):
-        raise ValueError(f"{where}: `counts` must be a string, bytes or a list, got {describe(counts)}.")
-    if not counts or not counts.isascii():
-        raise ValueError(f"{where}: `counts` {describe(counts)} are no COCO string.")
-    if check:
-        rle_runs({"size": size, "counts": counts.encode("ascii")}, where=where)
-    return {"size": size, "counts": counts}
-
-
-def _unite_rles(parts: list[dict[str, Any]], where: str) -> dict[str, Any]:
-    """Unite several run-length masks of one object, as the COCO tools do."""
-    rles = [
-        segmentation_to_rle(part, height=None, width=None, where=f"{where}, part {i}") for i, part in enumerate(parts)
-    ]
-    sizes = {tuple(rle["size"]) for rle in rles}
-    if len(sizes) > 1:
-        raise BrokenSizeError(f"{where}: the parts of one mask have several sizes: {sorted(sizes)}.")
-    (size,) = sizes
-    if size[0] * size[1] > MAX_POLYGON_PIXELS:
-        raise BrokenSizeError(f"{where}: a picture of {list(size)} is too large to unite masks in.")
-    united = np.zeros(size, dtype=bool)
-    for rle in rles:
-        united |= decode_rle({**rle, "counts": rle["counts"].encode("ascii")}, where=where)
-    return encode_rle(united)
-
-
-def _runs_to_rle(counts: list[Any], size: list[int], where: str) -> dict[str, Any]:
-    """Check uncompressed counts and compress them."""
-    if not counts or not all(type(count) is int for count in counts):
-        raise ValueError(f"{where}: `counts` must be a list of whole numbers, got {describe(counts)}.")
-    if min(counts) < 0 or sum(counts) != size[0] * size[1]:
+    counts = rle["counts"]
+    if isinstance(counts, (str, bytes)):
+        runs = _runs_from_text(counts, where=where)
+    else:
+        runs = np.asarray(counts)
+        if runs.size == 0 or runs.ndim != 1:
+            raise ValueError(f"{where}: `rle` counts must be a flat list of run lengths, got shape {runs.shape}.")
+        if runs.dtype.kind not in "iu":
+            raise TypeError(f"{where}: `rle` counts must be whole numbers, got values of type {runs.dtype}.")
+        runs = runs.astype(np.int64)
+    if runs.min() < 0:
+        raise ValueError(f"{where}: `rle` counts are broken: run {int(runs.argmin())} is {runs.min()}, below 0.")
+    height, width = rle["size"]
+    if runs.sum() != height * width:
         raise ValueError(
-            f"{where}: `counts` cover {describe(sum(counts))} pixels, the smallest run being {describe(min(counts))}, "
-            f"but `size` {size} has {size[0] * size[1]}."
+            f"{where}: `rle` counts cover {runs.sum()} pixels but its size [{height}, {width}] has {height * width}. "
+            "The counts are broken, or `size` is not [height, width] of this mask."
         )
-    return encode_runs(counts, size)
+    return runs
 
 
-def _polygons_to_rle(value: list[Any], height: int | None, width: int | None, where: str) -> dict[str, Any]:
-    """Check polygons, fill them as the COCO tools do, and encode the mask."""
-    if height is None or width is None:
-        raise MissingSizeError(f"{where}: polygons need the `height` and `width` of their picture.")
-    size = read_size([height, width], where=where)
-    if height * width > MAX_POLYGON_PIXELS:
-        raise BrokenSizeError(f"{where}: a picture of {size} is too large to fill polygons in.")
-    if not value:
-        raise BrokenPolygonError(f"{where}: the list of polygons is empty.")
-    parts = []
-    for position, part in enumerate(value):
-        if not isinstance(part, list) or not all(type(number) in (int, float) for number in part):
-            raise BrokenPolygonError(f"{where}: polygon {position} must be a list of numbers, got {describe(part)}.")
-        if len(part) < 6 or len(part) % 2:
-            raise BrokenPolygonError(
-                f"{where}: polygon {position} has {len(part)} numbers, not an even count from 6 on."
-            )
-        # Farther out than the picture is wide, numbers are no coordinates; NaN fails the comparison as well.
-        reach = max(height, width)
-        if not all(-reach <= number <= 2 * reach for number in part):
-            raise BrokenPolygonError(f"{where}: polygon {position} has points far outside the picture of {size}.")
-        parts.append(np.array(part, dtype=np.float64))
-    return encode_rle(fill_polygons(parts, height, width))
+def _as_bytes(counts: str | bytes) -> bytes:
+    """Take a COCO string of either type. Characters beyond ASCII become bytes above 127, which are no part of one."""
+    return counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
+
+
+def _codes_of(counts: str | bytes) -> np.ndarray:
+    """Number the characters of COCO strings from 0 to 63; others get larger numbers, those below "0" by wrapping."""
+    return np.frombuffer(_as_bytes(counts), dtype=np.uint8) - np.uint8(_FIRST_CHARACTER)
+
+
+def _runs_from_text(counts: str | bytes, *, where: str) -> np.ndarray:
+    """Decode a compressed COCO string: 5 bits a character, lowest first, from the fourth run on as differences."""
+    codes = _codes_of(counts)
+    last_of_run = np.flatnonzero(codes & 32 == 0)
+    if codes.size == 0 or codes.max() > 63 or last_of_run.size == 0 or last_of_run[-1] != codes.size - 1:
+        raise ValueError(
+            f"{where}: `rle` counts {counts!r:.80} are no complete COCO string. Pass the `counts` that "
+            "pycocotools wrote, uncut, or a list of run lengths."
+        )
+    first_of_run = np.concatenate([[0], last_of_run[:-1] + 1])
+    num_characters = last_of_run - first_of_run + 1
+    if num_characters.max() > _MAX_CHARACTERS_PER_RUN:
+        raise ValueError(f"{where}: `rle` counts {counts!r:.80} hold a number that no COCO string can hold.")
+    bits = (codes & 31).astype(np.int64)
+    runs = bits[first_of_run]
+    for position in range(1, int(num_characters.max())):
+        longer = np.flatnonzero(num_characters > position)
+        runs[longer] += bits[first_of_run[longer] + position] << (5 * position)
+    negative = codes[last_of_run] & 16 != 0
+    runs[negative] -= np.int64(1) << (5 * num_characters[negative])
+    # From the fourth on, each run is stored as the difference to the run two before it.
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def rle_is_empty(rle: Mapping[str, Any], *, where: str) -> bool:
+    """Tell whether a COCO run-length mask has no pixel, without decoding any.
+
+    Usually the second run, the first one inside the object, decides, so that thousands of masks of a long video are
+    told apart in milliseconds. Counts are checked in full only when the mask is decoded.
+
+    Args:
+        rle (`Mapping`): As in `rle_runs`.
+        where (`str`): Start of every error message.
+
+    Returns:
+        `bool`: True if no pixel belongs to the mask.
+
+    Raises:
+        ValueError: If the counts are broken and had to be read in full.
+    """
+    counts = rle["counts"]
+    if isinstance(counts, (str, bytes)):
+        second = _second_run(counts)
+    else:
+        second = counts[1] if len(counts) > 1 and isinstance(counts[1], (int, np.integer)) else 0
+    if second > 0:
+        return False
+    return not rle_runs(rle, where=where)[1::2].any()
+
+
+def _second_run(counts: str | bytes) -> int:
+    """Read the first run inside the object of a COCO string, unchecked; 0 if it is not complete."""
+    # The two first runs of a sound string end within this many characters; broken ones are left to the full reading.
+    text = _as_bytes(counts[: 2 * _MAX_CHARACTERS_PER_RUN])
+    start = 0
+    while start < len(text) and text[start] - _FIRST_CHARACTER & 32:  # the first run is background
+        start += 1
+    value = 0
+    for position, character in enumerate(text[start + 1 :]):
+        value |= (character - _FIRST_CHARACTER & 31) << (5 * position)
+        if not character - _FIRST_CHARACTER & 32:
+            return value
+    return 0
+
+
+def decode_rle(rle: Mapping[str, Any], *, where: str = "the mask") -> np.ndarray:
+    """Decode a COCO run-length mask.
+
+    The runs have to be read anyway to be checked (pycocotools reads past the end of a truncated string), and
+    spreading them with numpy is several times faster than a second decoding by pycocotools; the bits are the same.
+
+    Args:
+        rle (`Mapping`): As in `rle_runs`.
+        where (`str`, *optional*, defaults to `"the mask"`): Start of every error message.
+
+    Returns:
+        `np.ndarray` of shape `(height, width)` and dtype bool.
+
+    Raises:
+        ValueError: If the counts are broken.
+        TypeError: If the counts are of a wrong type.
+    """
+    height, width = rle["size"]
+    return spread_runs(rle_runs(rle, where=where), height, width)
+
+
+def spread_runs(runs: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Turn run lengths into a mask.
+
+    Args:
+        runs (`np.ndarray` of shape `(num_runs,)`): Lengths in pixels, column by column, background first.
+        height (`int`): Height of the mask in pixels.
+        width (`int`): Width of the mask in pixels.
+
+    Returns:
+        `np.ndarray` of shape `(height, width)` and dtype bool.
+    """
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs).reshape(width, height).T
 
 
 def broken_rles(rles: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
@@ -237,9 +256,7 @@ def broken_rles(rles: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
 def _reason(rle: dict[str, Any]) -> str:
     """Say why a mask is broken; an empty text if it is not."""
     try:
-        rle_runs({"size": rle["size"], "counts": rle["counts"].encode("ascii")}, where="")
-    except UnicodeEncodeError:
-        return f"`counts` {describe(rle['counts'])} are no COCO string."
+        rle_runs(rle, where="")
     except ValueError as error:
         return str(error).removeprefix(": ")
     return ""
@@ -257,7 +274,7 @@ def _suspects_of_chunk(texts: list[str], positions: list[int], rles: Sequence[di
     """Return the positions of the masks of a chunk that are broken or need the exact reader."""
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     ends = np.cumsum(lengths)
-    codes = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8) - np.uint8(_FIRST_CHARACTER)
+    codes = _codes_of("".join(texts))
     goes_on = codes > 31
     is_suspect = goes_on[ends - 1].copy()  # the last run is incomplete
     if codes.max() > 63:  # also characters below "0", which wrapped around
@@ -346,3 +363,6 @@ def _long_runs(low: np.ndarray, goes_on: np.ndarray, last: np.ndarray) -> np.nda
         is_open &= goes_on[place]
         values = np.where(is_open, (values << 5) | low[place], values)
     return values
+
+
+__all__ = ["broken_rles", "decode_rle", "encode_rle", "encode_runs", "rle_is_empty", "rle_runs", "spread_runs"]
