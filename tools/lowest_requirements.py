@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """Write constraints/lowest.txt: the lower end of every range that pyproject.toml declares for a direct dependency.
 
 python tools/lowest_requirements.py            # after a bound has changed

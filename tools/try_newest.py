@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """Try the newest release of every library, pre-releases too, whatever our bounds say: for the day of a release.
 
     python tools/try_newest.py --torch torch==2.13.0 --output report.md

@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """Try a release of torch beside the lowest releases of everything else: for the lower end of its range.
 
     python tools/try_torch.py 2.6.0

@@ -36,7 +36,8 @@ class PublishedLayouts:
             Hub -> the fields of our configuration, or the same content.
         describe (`Callable`): Checkpoint, configuration, `vision_tower` and keywords for the Hub ->
             [`PublishedCheckpoint`] or `None`.
-        load_processor (`Callable`): Checkpoint and keywords of `from_pretrained` -> the processor or `None`.
+        load_processor (`Callable`): Checkpoint, keywords of `from_pretrained` and, where its model was just loaded, what
+            `describe` gave as `described` -> the processor or `None`.
     """
 
     translate_config: Callable[..., dict[str, Any]]

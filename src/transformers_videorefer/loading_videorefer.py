@@ -205,13 +205,25 @@ class VideoReferLoadingMixin:
             _complete(model, info, published)
         _check_keys(model, info, source, ignore_mismatched_sizes)
         if model.config.name_or_path:
-            arguments = {**hub_kwargs, "vision_tower": vision_tower}
-            if cls.__module__.startswith("transformers_modules."):
-                arguments["trust_remote_code"] = True  # it is the repository this code came from
             model.processor_factory = RememberedProcessor.read(
-                lambda: cls.processor_class.from_pretrained(model.config.name_or_path, **arguments)
+                lambda: cls._load_processor(model.config.name_or_path, published, vision_tower, hub_kwargs)
             )
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _load_processor(
+        cls,
+        source: str | os.PathLike,
+        published: PublishedCheckpoint | None,
+        vision_tower: str | os.PathLike | None,
+        hub_kwargs: Mapping[str, Any],
+    ) -> ProcessorMixin:
+        """Load the processor of the checkpoint that a model was just loaded from."""
+        if published is not None:
+            return known_layouts().load_processor(source, described=published, **hub_kwargs)
+        # Code of a repository trusts the repository it came from.
+        trust = {"trust_remote_code": True} if cls.__module__.startswith("transformers_modules.") else {}
+        return cls.processor_class.from_pretrained(source, vision_tower=vision_tower, **hub_kwargs, **trust)
 
     def load_component(self, path_or_id: str | os.PathLike, *, component: str | None = None, **hub_kwargs: Any) -> str:
         """Load the connector or the region encoder from a file of its own.

@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import validate_typed_dict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen2Tokenizer
 
-from .checkpoints import describe_published
+from .checkpoints import DescribedCheckpoint, describe_published
 from .components_videorefer import HUB_ARGUMENTS, hub_arguments
 from .loading_videorefer import IMAGE_SETTINGS
 from .processing_videorefer import VideoReferProcessor
@@ -73,13 +73,17 @@ LIBRARY_ARGUMENTS = frozenset(
 
 
 def load_published_processor(
-    checkpoint: str | os.PathLike, vision_tower: str | os.PathLike | None = None, **kwargs: Any
+    checkpoint: str | os.PathLike,
+    vision_tower: str | os.PathLike | None = None,
+    described: DescribedCheckpoint | None = None,
+    **kwargs: Any,
 ) -> VideoReferProcessor | None:
     """Make the processor of a checkpoint in a published layout, which has tokenizer files only.
 
     Args:
         checkpoint (`str` or `os.PathLike`): Folder or Hub id.
         vision_tower (`str` or `os.PathLike`, *optional*): Folder or Hub id to use instead of what it names.
+        described ([`DescribedCheckpoint`], *optional*): What is known of the checkpoint, if its model was just loaded.
         kwargs: Where on the Hub to look, and settings to change: those of [`VideoReferProcessor`], of its video and
             image processors, and of the tokenizer.
 
@@ -92,7 +96,8 @@ def load_published_processor(
         ValueError: If a setting is out of range.
     """
     hub_kwargs = hub_arguments(kwargs)
-    described = describe_published(checkpoint, None, vision_tower, **hub_kwargs)
+    if described is None:
+        described = describe_published(checkpoint, None, vision_tower, **hub_kwargs)
     if described is None:
         return None
     settings = {name: value for name, value in kwargs.items() if not name.startswith("_")}
