@@ -20,8 +20,8 @@ from transformers_videorefer.data.synthetic import world as synthetic_world
 from transformers_videorefer.data.synthetic.clips import encode_video
 from transformers_videorefer.data.synthetic.questions import questions_about
 from transformers_videorefer.data.synthetic.world import FRAME_SIZE, NUM_FRAMES, Scene, ShapeObject
-from transformers_videorefer.masks_videorefer import fill_box
-from transformers_videorefer.region_masks_videorefer import grid_mask
+from transformers_videorefer.regions.grid import grid_mask
+from transformers_videorefer.regions.pixels import fill_box
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))

@@ -49,7 +49,7 @@ def make_runs(chance: np.random.Generator) -> np.ndarray:
 
 def write_file(path: Path, num_bytes: int) -> dict[str, Any]:
     """Write records until the file is large enough."""
-    from transformers_videorefer.rle_videorefer import encode_runs
+    from transformers_videorefer.regions.rle import encode_runs
 
     chance = np.random.default_rng(0)
     num_rows = num_characters = 0

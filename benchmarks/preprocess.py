@@ -24,9 +24,9 @@ import PIL
 import torch
 from PIL import Image, ImageFilter
 
-from transformers_videorefer.sampling_videorefer import time_range_indices, uniform_indices
-from transformers_videorefer.video_processing_videorefer import VideoReferVideoProcessor
-from transformers_videorefer.video_reader_videorefer import open_video
+from transformers_videorefer.models.videorefer.video_processing_videorefer import VideoReferVideoProcessor
+from transformers_videorefer.video.opening import open_video
+from transformers_videorefer.video.sampling import time_range_indices, uniform_indices
 
 
 RESULTS = Path(__file__).parent / "results" / "preprocess.json"

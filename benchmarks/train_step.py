@@ -41,9 +41,9 @@ from transformers_videorefer import (
 )
 from transformers_videorefer.bundled import TINY_CHECKPOINT
 from transformers_videorefer.data.tables.features import conversation_features
-from transformers_videorefer.masks_videorefer import fill_box
-from transformers_videorefer.rle_videorefer import decode_rle, encode_rle
-from transformers_videorefer.sampling_videorefer import uniform_indices
+from transformers_videorefer.regions.pixels import fill_box
+from transformers_videorefer.regions.rle import decode_rle, encode_rle
+from transformers_videorefer.video.sampling import uniform_indices
 
 
 RESULTS = Path(__file__).parent / "results" / "train_step.json"

@@ -23,8 +23,8 @@ from transformers_videorefer.data.synthetic.world import (
     Scene,
     ShapeObject,
 )
-from transformers_videorefer.region_masks_videorefer import grid_mask
-from transformers_videorefer.sampling_videorefer import uniform_indices
+from transformers_videorefer.regions.grid import grid_mask
+from transformers_videorefer.video.sampling import uniform_indices
 
 
 IMAGE_SIZE, PATCH_SIZE, NUM_SCENE_FRAMES = 64, 8, 8

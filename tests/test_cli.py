@@ -15,13 +15,13 @@ from huggingface_hub.errors import HTTPError, StrictDataclassFieldValidationErro
 from jinja2 import TemplateError
 from PIL import Image
 
-import transformers_videorefer.checkpoints
+import transformers_videorefer.published.conversion
 from transformers_videorefer import __version__, cli
 from transformers_videorefer.cli import main
 from transformers_videorefer.commands import env
 from transformers_videorefer.commands.region_flags import group_flags
 from transformers_videorefer.evaluation.scoring import JudgeError
-from transformers_videorefer.video_reader_videorefer import open_video
+from transformers_videorefer.video.opening import open_video
 
 
 pytestmark = pytest.mark.usefixtures("library_settings")
@@ -91,7 +91,9 @@ def convert(monkeypatch):
     """Run `videorefer convert` with a function in the place of the conversion, and return the exit code."""
 
     def run(function, *flags):
-        monkeypatch.setattr(transformers_videorefer.checkpoints, "convert_checkpoint", lambda *_, **__: function())
+        monkeypatch.setattr(
+            transformers_videorefer.published.conversion, "convert_checkpoint", lambda *_, **__: function()
+        )
         return main(["convert", "source", "output", *flags])
 
     return run
@@ -141,9 +143,7 @@ def test_debug_shows_where_an_error_about_the_input_comes_from(capsys, convert):
     assert capsys.readouterr().err.startswith("Traceback (most recent call last):")
 
 
-@pytest.mark.parametrize(
-    "module", ["transformers_videorefer.masks_videorefer", "transformers_modules.x.masks_videorefer"]
-)
+@pytest.mark.parametrize("module", ["transformers_videorefer.regions.pixels", "transformers_modules.x.regions_pixels"])
 def test_kinds_refused_by_this_package_are_about_the_input(capsys, convert, module):
     code = "def fail(x):\n    if x != 1: raise TypeError('`x` must be ' + repr(1))\n"
     namespace = {"__name__": module}
@@ -322,7 +322,7 @@ def test_interrupt_ends_with_130(capsys, monkeypatch):
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(transformers_videorefer.checkpoints, "convert_checkpoint", interrupt)
+    monkeypatch.setattr(transformers_videorefer.published.conversion, "convert_checkpoint", interrupt)
     assert main(["convert", "source", "output"]) == 130
     assert capsys.readouterr().err == "\nvideorefer: interrupted\n"
 
@@ -331,7 +331,7 @@ def test_reader_that_went_away_is_no_error(capsys, monkeypatch, tmp_path):
     def break_pipe(*_args, **_kwargs):
         raise BrokenPipeError
 
-    monkeypatch.setattr(transformers_videorefer.checkpoints, "convert_checkpoint", break_pipe)
+    monkeypatch.setattr(transformers_videorefer.published.conversion, "convert_checkpoint", break_pipe)
     with open(tmp_path / "stdout", "w") as stdout:
         monkeypatch.setattr(cli.sys, "stdout", stdout)
         assert main(["convert", "source", "output"]) == 1
@@ -343,7 +343,9 @@ def test_reader_that_went_away_is_no_error(capsys, monkeypatch, tmp_path):
 def test_convert_hands_its_flags_on(capsys, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        transformers_videorefer.checkpoints, "convert_checkpoint", lambda *args, **kwargs: seen.append((args, kwargs))
+        transformers_videorefer.published.conversion,
+        "convert_checkpoint",
+        lambda *args, **kwargs: seen.append((args, kwargs)),
     )
     assert main(["convert", "a/b", "out"]) == 0
     assert main(["convert", "a/b", "out", "--component", "c.bin", "--component", "f", "--vision-tower", "d/e"]) == 0

@@ -64,7 +64,7 @@ def test_snippets_run(document, monkeypatch, capsys):
 
 
 def test_regions_of_the_documentation_are_valid():
-    from transformers_videorefer.regions_videorefer import parse_region
+    from transformers_videorefer.regions.form import parse_region
 
     text = (ROOT / "docs" / "regions.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)

@@ -1,41 +1,42 @@
-"""Imports point one way only: exported set <- rest of the package <- command line, and the exported set stands alone."""
+"""Imports point one way only, without circles, and the folders that travel with a model stand alone."""
 
 import ast
-import re
+import sys
 from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from exported_code import FOLDERS, PACKAGE, exported_files
 
-import transformers_videorefer
 
-
-PACKAGE = Path(transformers_videorefer.__file__).parent
-EXPORTED = sorted(PACKAGE.glob("*_videorefer.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
-STANDARD_LIBRARY_AND_REQUIRED = {"torch", "numpy", "PIL", "transformers"}
-OPTIONAL = {"av", "pycocotools"}
+EXPORTED = sorted(exported_files().values())
 # Reading videos and regions starts without torch and transformers, which take seconds to import.
-LIGHT = {
-    f"{name}_videorefer"
-    for name in (
-        *("reader_base", "video_reader", "container_reader", "packet_index", "file_extent", "display_matrix"),
-        *("picture_reader", "video_options", "sampling"),
-        *("region_form", "region_values", "region_masks", "regions", "masks", "rle"),
-    )
-}
+LIGHT = [file for folder in ("video", "regions") for file in sorted((PACKAGE / folder).glob("*.py"))]
+REQUIRED = {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}
+OPTIONAL = {"av", "pycocotools"}
+MODEL = set(FOLDERS)
 # Folder or module -> what it may import of ours, beside itself. Later parts of the package have their line already.
 ARROWS = {
-    "exported": set(),
-    "checkpoints": {"exported"},
-    "preview": {"exported"},
+    "video": set(),
+    "regions": {"video"},
+    "inputs": {"video", "regions"},
+    "checkpoints": set(),
+    "models": {"video", "regions", "inputs", "checkpoints"},
+    "published": MODEL,
+    "inference": MODEL,
+    "preview": MODEL,
     "bundled": set(),
-    "data": {"exported", "checkpoints"},
-    "training": {"exported", "checkpoints", "bundled", "data"},
-    "evaluation": {"exported", "checkpoints", "preview", "data"},
-    "engine": {"exported", "checkpoints", "data"},
-    "hub": {"exported", "checkpoints", "data"},
-    "demo": {"exported", "checkpoints", "data"},
+    "segmentation": {"video", "regions"},
+    "data": MODEL | {"published"},
+    "training": MODEL | {"published", "bundled", "data"},
+    "evaluation": MODEL | {"published", "inference", "preview", "bundled", "data"},
+    "engine": MODEL | {"published", "inference", "segmentation", "data"},
+    "serving": MODEL | {"published", "inference", "segmentation"},
+    "demo": MODEL | {"published", "inference", "segmentation", "preview"},
+    "hub": MODEL | {"published", "data"},
 }
 # The same for the folders of `data/`; the modules beside them serve all and import none.
 ARROWS_OF_DATA = {
@@ -51,9 +52,19 @@ ARROWS_OF_DATA = {
 }
 
 
+def name_of(file: Path) -> str:
+    """Name a file in the ids of tests."""
+    return file.relative_to(PACKAGE).as_posix()
+
+
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imports_of(file: Path) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
     """Yield every import of a file, and whether it stands in a top-level `try` that catches ImportError."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = tree_of(file)
     guarded = {
         id(node)
         for block in tree.body
@@ -67,54 +78,49 @@ def imports_of(file: Path) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]
             yield node, id(node) in guarded
 
 
-def part_of(module: str) -> str:
-    """Name the part of the package that a module path such as `data.batches.collator` belongs to."""
-    first = module.split(".")[0]
-    if first.endswith("_videorefer"):
-        return "exported"
-    if first.startswith("preview_"):
-        return "preview"
-    return "checkpoints" if first == "published_layout" else first
+def modules_named(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """List the modules that an absolute import names."""
+    return [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+
+
+def is_ours(node: ast.Import | ast.ImportFrom) -> bool:
+    if isinstance(node, ast.ImportFrom) and node.level:
+        return True
+    return any(name.split(".")[0] == "transformers_videorefer" for name in modules_named(node))
 
 
 def test_the_exported_set_is_found() -> None:
-    assert {"configuration_videorefer.py", "modeling_videorefer.py", "processing_videorefer.py"} <= {
-        file.name for file in EXPORTED
-    }
+    names = {file.name for file in EXPORTED}
+    assert {"configuration_videorefer.py", "modeling_videorefer.py", "processing_videorefer.py", "rle.py"} <= names
 
 
-@pytest.mark.parametrize("file", EXPORTED, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", EXPORTED, ids=name_of)
 def test_exported_files_import_only_what_every_machine_has(file: Path) -> None:
-    import sys
-
     for node, is_guarded in imports_of(file):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            assert node.level == 1, ast.unparse(node)
-            assert node.module is not None, f"`{ast.unparse(node)}` is not followed when the code is copied"
-            assert re.fullmatch(r"\w+_videorefer", node.module), ast.unparse(node)
-            continue
-        names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        for name in names:
+        for name in [] if is_ours(node) else modules_named(node):
             root = name.split(".")[0]
             if root in OPTIONAL:
                 assert is_guarded, f"`{ast.unparse(node)}` must stand in a top-level try"
-            elif name != "huggingface_hub.dataclasses":
-                assert root in sys.stdlib_module_names | STANDARD_LIBRARY_AND_REQUIRED, ast.unparse(node)
+            else:
+                assert root in sys.stdlib_module_names | REQUIRED, ast.unparse(node)
                 assert root != "__future__", "annotations as text break the loading of the code from the Hub"
 
 
-@pytest.mark.parametrize("file", EXPORTED, ids=lambda file: file.name)
-def test_the_library_finds_exactly_the_real_imports(file: Path) -> None:
-    """It searches the text, so a line of a docstring that looks like an import would count."""
-    from transformers.dynamic_module_utils import get_relative_imports
+@pytest.mark.parametrize("file", EXPORTED, ids=name_of)
+def test_exported_files_import_each_other_in_one_form(file: Path) -> None:
+    for node, _ in imports_of(file):
+        if is_ours(node):
+            statement = ast.unparse(node)
+            assert isinstance(node, ast.ImportFrom) and not node.level, (
+                f"`{statement}`: write `from package.x.y import z`"
+            )
+            path = PACKAGE.joinpath(*node.module.split(".")[1:]).with_suffix(".py")
+            assert path in EXPORTED, f"`{statement}`: name a module of an exported folder"
 
-    real = {node.module for node, _ in imports_of(file) if isinstance(node, ast.ImportFrom) and node.level}
-    assert set(get_relative_imports(file)) == real
 
-
-@pytest.mark.parametrize("name", sorted(LIGHT))
-def test_videos_and_regions_start_without_torch(name: str) -> None:
-    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("file", LIGHT, ids=name_of)
+def test_videos_and_regions_start_without_torch(file: Path) -> None:
+    tree = tree_of(file)
     later = {
         id(node)
         for function in ast.walk(tree)
@@ -122,49 +128,60 @@ def test_videos_and_regions_start_without_torch(name: str) -> None:
         for statement in function.body
         for node in ast.walk(statement)
     }
-    for node in ast.walk(tree):
-        if not isinstance(node, (ast.Import, ast.ImportFrom)) or id(node) in later:
+    for node, _ in imports_of(file):
+        if id(node) in later:
             continue
-        if isinstance(node, ast.ImportFrom) and node.level:
-            assert node.module in LIGHT, ast.unparse(node)
-            continue
-        names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        assert not {name.split(".")[0] for name in names} & {"torch", "transformers"}, ast.unparse(node)
-
-
-def test_every_exported_file_is_reached_from_the_model() -> None:
-    from transformers.dynamic_module_utils import get_relative_import_files
-
-    reached = {Path(name).name for name in get_relative_import_files(PACKAGE / "modeling_videorefer.py")}
-    assert reached | {"modeling_videorefer.py"} == {file.name for file in EXPORTED}
+        if is_ours(node):
+            assert node.module.split(".")[1] in ("video", "regions"), ast.unparse(node)
+        else:
+            roots = {name.split(".")[0] for name in modules_named(node)}
+            assert not roots & {"torch", "transformers"}, ast.unparse(node)
 
 
 def targets_of(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield each module of ours that a file imports, such as `data.rle`, and the import."""
+    """Yield each module of ours that a file imports, such as `regions.rle`, and the import."""
     place = file.relative_to(PACKAGE).with_suffix("").parts
     for node, _ in imports_of(file):
+        if not is_ours(node):
+            continue
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = ".".join(place[: len(place) - node.level])
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            targets = [f"{base}.{name}".lstrip(".") for name in names]
+            bases = [".".join([*place[: len(place) - node.level], *([node.module] if node.module else [])])]
         else:
-            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            targets = [
-                name.removeprefix("transformers_videorefer.")
-                for name in names
-                if name.split(".")[0] == "transformers_videorefer"
-            ]
-        for target in targets:
-            yield target, f"{file.name}: {ast.unparse(node)}"
+            bases = [name.removeprefix("transformers_videorefer").lstrip(".") for name in modules_named(node)]
+        for base in bases:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+            # A name may be a module of the folder, or something that the folder's __init__ exports.
+            modules = [target for name in names if file_of(target := f"{base}.{name}".lstrip(".")) is not None]
+            for target in modules if len(modules) == len(names) > 0 else [base, *modules]:
+                yield target, f"{name_of(file)}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def file_of(module: str) -> Path | None:
+    """Find the file of a module or folder of ours."""
+    path = PACKAGE.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_arrows_point_one_way(file: Path) -> None:
-    part = part_of(file.relative_to(PACKAGE).with_suffix("").parts[0])
+    part = file.relative_to(PACKAGE).with_suffix("").parts[0]
     if part not in ARROWS:  # the command line and the package itself may import everything
         return
     for target, statement in targets_of(file):
-        assert part_of(target) in ARROWS[part] | {part}, statement
+        # The package itself stands where what it imports stands.
+        assert (target or "published").split(".")[0] in ARROWS[part] | {part}, statement
+
+
+def test_there_are_no_circles() -> None:
+    """Of modules, imports inside of functions included. The package's own file is left out: it imports what it exports."""
+    package = PACKAGE / "__init__.py"
+    graph = {
+        file: {file_of(target) for target, _ in targets_of(file) if target and file_of(target)} - {package}
+        for file in MODULES
+        if file != package
+    }
+    order = [name_of(file) for file in TopologicalSorter(graph).static_order()]  # a CycleError names the circle
+    assert order.index("video/reader.py") < order.index("models/videorefer/modeling_videorefer.py")
 
 
 def test_arrows_between_the_folders_of_data_point_one_way() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from exported_code import exported_files
 
 import transformers_videorefer
 
@@ -163,7 +164,7 @@ def test_every_private_name_in_use_has_its_line_here():
 
 
 def test_nothing_private_is_imported_at_the_top_of_an_exported_file():
-    for file in PACKAGE.glob("*_videorefer.py"):
+    for file in exported_files().values():
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and not node.level:
                 assert [alias.name for alias in node.names if is_private(alias.name)] == [], file.name

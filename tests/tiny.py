@@ -8,8 +8,8 @@ from transformers import AutoTokenizer
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from transformers_videorefer import VideoReferConfig, VideoReferForConditionalGeneration
-from transformers_videorefer.processing_videorefer import VideoReferProcessor
-from transformers_videorefer.video_processing_videorefer import VideoReferVideoProcessor
+from transformers_videorefer.models.videorefer.processing_videorefer import VideoReferProcessor
+from transformers_videorefer.models.videorefer.video_processing_videorefer import VideoReferVideoProcessor
 
 
 TOKENIZER = Path(__file__).parent / "fixtures" / "reference" / "videorefer-tiny"

@@ -1,7 +1,7 @@
 """Try the newest release of every library, pre-releases too, whatever our bounds say: for the day of a release.
 
     python tools/try_newest.py --torch torch==2.13.0 --output report.md
-    python tools/try_newest.py --tests "tests/test_generation.py -x" --keep
+    python tools/try_newest.py --tests "tests/models/videorefer/test_generation.py -x" --keep
 
 In a fresh environment it installs torch, the newest of all direct dependencies, and this package without its bounds; then
 it runs the tests and the quickstart. A page says what breaks. Exit code 0: nothing does. Nothing is left behind.

@@ -17,27 +17,27 @@ from transformers import (
 )
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor  # the top-level name needs torchvision
 
-from .checkpoints import (
+from .checkpoints.layouts import PublishedLayouts, register_layouts
+from .models.videorefer.configuration_videorefer import VideoReferConfig
+from .models.videorefer.modeling_videorefer import (
+    VideoReferForConditionalGeneration,
+    VideoReferModel,
+)
+from .models.videorefer.modeling_videorefer import (
+    VideoReferPreTrainedModel as VideoReferPreTrainedModel,
+)
+from .models.videorefer.processing_videorefer import VideoReferProcessor
+from .models.videorefer.video_processing_videorefer import VideoReferVideoProcessor
+from .published.conversion import (
     PublishedBaseConfig,
     PublishedConfig,
     convert_checkpoint,
     describe_published,
     translate_config_dict,
 )
-from .configuration_videorefer import VideoReferConfig
-from .layouts_videorefer import PublishedLayouts, register_layouts
-from .modeling_videorefer import (
-    VideoReferForConditionalGeneration,
-    VideoReferModel,
-)
-from .modeling_videorefer import (
-    VideoReferPreTrainedModel as VideoReferPreTrainedModel,
-)
-from .processing_videorefer import VideoReferProcessor
-from .published_processor import load_published_processor
+from .published.processor import load_published_processor
 from .version import __version__ as __version__
 from .version import tested_range
-from .video_processing_videorefer import VideoReferVideoProcessor
 
 
 # Imported when first asked for: training needs libraries that the model does without.

@@ -180,7 +180,7 @@ def _is_raised_on_purpose(place: TracebackType) -> bool:
     """Whether an error was raised here by a `raise` of this package, and did not merely happen."""
     module = _module_of(place)
     # Exported files also run as copies that come with a checkpoint.
-    is_ours = module.split(".")[0] == "transformers_videorefer" or module.endswith("_videorefer")
+    is_ours = module.split(".")[0] in ("transformers_videorefer", "transformers_modules")
     # The instruction, not the line of the source: a line may hold a condition or a call beside its `raise`.
     return is_ours and place.tb_frame.f_code.co_code[place.tb_lasti] == _RAISE
 

@@ -13,7 +13,7 @@ from video_files import hide_first_frames, truncate, write_video
 from transformers_videorefer import __version__
 from transformers_videorefer.cli import main
 from transformers_videorefer.data import DEFECT_KINDS
-from transformers_videorefer.preview import PALETTE
+from transformers_videorefer.preview.drawing import PALETTE
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from transformers_videorefer.evaluation.similarity import SimilarityMap
 from transformers_videorefer.evaluation.similarity_picture import choose_thumbnails, draw_similarity
-from transformers_videorefer.preview import MarkedFrame
+from transformers_videorefer.preview.drawing import MarkedFrame
 
 
 LOW, HIGH = (68, 1, 84), (253, 231, 37)  # ends of the scale

@@ -8,7 +8,7 @@ import torch
 from conftest import LOGITS_COLUMN_STEP, REFERENCE
 from torch import nn
 
-from transformers_videorefer.region_masks_videorefer import grid_mask
+from transformers_videorefer.regions.grid import grid_mask
 
 
 # Tolerances of the reference (fixtures/README.md).

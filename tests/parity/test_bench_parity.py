@@ -9,7 +9,7 @@ from conftest import REFERENCE, load_arrays, load_json
 from transformers import PreTrainedModel, ProcessorMixin
 
 from transformers_videorefer.data import VideoReferDataCollator, from_published, to_chat
-from transformers_videorefer.rle_videorefer import decode_rle
+from transformers_videorefer.regions.rle import decode_rle
 
 
 RUNS = load_json("bench/inference.json")

@@ -9,7 +9,7 @@ from conftest import load_arrays, load_json
 from recorded import GRID_SIZE, MODULES, assert_close, cells, media_file, tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
-from transformers_videorefer.region_masks_videorefer import grid_mask
+from transformers_videorefer.regions.grid import grid_mask
 
 
 CASES = load_json("modules/cases.json")

@@ -11,10 +11,10 @@ from PIL import Image
 from recorded import PIXELS, assert_close, media_file
 from transformers import ProcessorMixin
 
-from transformers_videorefer.region_form_videorefer import parse_region
-from transformers_videorefer.region_masks_videorefer import decode_mask
-from transformers_videorefer.sampling_videorefer import uniform_indices
-from transformers_videorefer.video_reader_videorefer import open_video
+from transformers_videorefer.regions.form import parse_region
+from transformers_videorefer.regions.grid import decode_mask
+from transformers_videorefer.video.opening import open_video
+from transformers_videorefer.video.sampling import uniform_indices
 
 
 pytestmark = [

@@ -26,10 +26,10 @@ from transformers import (
 from transformers.utils import is_accelerate_available
 
 from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL, TINY_NOTICE
-from transformers_videorefer.picture_reader_videorefer import is_picture_file_name
-from transformers_videorefer.preview import draw_preview, read_marked_frames, region_colors
-from transformers_videorefer.region_values_videorefer import DEFAULT
-from transformers_videorefer.video_reader_videorefer import open_video
+from transformers_videorefer.preview.drawing import draw_preview, read_marked_frames, region_colors
+from transformers_videorefer.regions.values import DEFAULT
+from transformers_videorefer.video.opening import open_video
+from transformers_videorefer.video.pictures import is_picture_file_name
 
 from .model_lookup import locate_model
 from .progress import TokenProgress, quiet_libraries, report, report_when_slow

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from transformers_videorefer.bundled import TINY_MODEL, TINY_NOTICE
-from transformers_videorefer.region_values_videorefer import ALL_FRAMES
+from transformers_videorefer.regions.values import ALL_FRAMES
 
 from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question, check_device
 from .ask_many import add_many_arguments, answer_requests

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from transformers_videorefer import checkpoints
+from transformers_videorefer.published import conversion
 
 from .progress import quiet_libraries, report, report_when_slow
 
@@ -47,7 +47,7 @@ def run_convert(args: argparse.Namespace) -> None:
     """
     with report_when_slow(f"converting {args.source}"):
         quiet_libraries(args.debug)
-        checkpoints.convert_checkpoint(
+        conversion.convert_checkpoint(
             args.source, args.output, component=args.component, vision_tower=args.vision_tower
         )
     report(f"wrote {args.output}")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from transformers_videorefer.data.checks.checking import item_to_row
 from transformers_videorefer.data.sources.row_source import open_source
-from transformers_videorefer.preview_sheet import MAX_SHEET_FRAMES
+from transformers_videorefer.preview.sheet import MAX_SHEET_FRAMES
 
 from .progress import quiet_libraries, report_when_slow
 from .row_sheet import draw_row

@@ -10,9 +10,9 @@ from PIL import Image
 
 from transformers_videorefer.evaluation.similarity import SimilarityMap, measure_similarity
 from transformers_videorefer.evaluation.similarity_picture import choose_thumbnails, draw_similarity
-from transformers_videorefer.preview import MarkedFrame, read_marked_frames
-from transformers_videorefer.region_values_videorefer import DEFAULT
-from transformers_videorefer.video_reader_videorefer import open_video
+from transformers_videorefer.preview.drawing import MarkedFrame, read_marked_frames
+from transformers_videorefer.regions.values import DEFAULT
+from transformers_videorefer.video.opening import open_video
 
 from .answer import ADDRESS_PREFIXES, check_device, errors_name_flags
 from .ask import add_model_flags, add_region_options, check_model_flag

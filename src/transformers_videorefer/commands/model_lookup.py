@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from transformers_videorefer.components_videorefer import find_file
+from transformers_videorefer.checkpoints.components import find_file
 
 from .progress import report
 

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from transformers_videorefer.bundled import QUICKSTART, TINY_CHECKPOINT, TINY_NOTICE
-from transformers_videorefer.preview import draw_preview, read_marked_frames, region_colors
+from transformers_videorefer.preview.drawing import draw_preview, read_marked_frames, region_colors
 
 from .progress import quiet_libraries, report_when_slow
 

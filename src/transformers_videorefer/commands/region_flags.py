@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from transformers_videorefer.regions_videorefer import TIME_SLACK
+from transformers_videorefer.regions.selection import TIME_SLACK
 
 
 REGION_FORMS = {

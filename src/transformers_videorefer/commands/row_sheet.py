@@ -9,11 +9,12 @@ from transformers_videorefer.data.checks.probing import MediaFacts, probe_image,
 from transformers_videorefer.data.paths import resolve_media
 from transformers_videorefer.data.rows.region_parts import is_absent
 from transformers_videorefer.data.wording import count_of
-from transformers_videorefer.media_items_videorefer import MARKS
-from transformers_videorefer.preview import read_marked_frames, region_colors
-from transformers_videorefer.preview_sheet import draw_sheet
-from transformers_videorefer.preview_text import region_word
-from transformers_videorefer.regions_videorefer import decode_mask, parse_region
+from transformers_videorefer.inputs.items import MARKS
+from transformers_videorefer.preview.drawing import read_marked_frames, region_colors
+from transformers_videorefer.preview.sheet import draw_sheet
+from transformers_videorefer.preview.text import region_word
+from transformers_videorefer.regions.form import parse_region
+from transformers_videorefer.regions.grid import decode_mask
 
 
 MAX_WARNINGS = 8

@@ -1,6 +1,6 @@
 """Data of VideoRefer: published files as rows, rows as chat messages and batches, and synthetic clips with exact answers."""
 
-from transformers_videorefer.rle_videorefer import broken_rles, encode_rle, encode_runs
+from transformers_videorefer.regions.rle import broken_rles, encode_rle, encode_runs
 
 from .batches.chat import to_chat
 from .batches.collator import VideoReferDataCollator

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from transformers_videorefer.masks_videorefer import fill_polygons
-from transformers_videorefer.rle_videorefer import decode_rle, encode_rle, encode_runs, rle_runs
+from transformers_videorefer.regions.pixels import fill_polygons
+from transformers_videorefer.regions.rle import decode_rle, encode_rle, encode_runs, rle_runs
 
 from .defects import describe
 

@@ -8,7 +8,7 @@ import torch
 from transformers import BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from transformers_videorefer.data.batches.collator import VideoReferDataCollator
-from transformers_videorefer.region_values_videorefer import DEFAULT
+from transformers_videorefer.regions.values import DEFAULT
 
 
 MODES = ("single", "multi")

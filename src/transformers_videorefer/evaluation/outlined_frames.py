@@ -9,10 +9,13 @@ import numpy as np
 from PIL import Image
 from transformers.image_utils import load_image
 
-from transformers_videorefer.preview import choose_frames, draw_regions
-from transformers_videorefer.reader_base_videorefer import VideoReader
-from transformers_videorefer.regions_videorefer import decode_mask, parse_region, select_frames, uniform_indices
-from transformers_videorefer.video_reader_videorefer import open_video, source_key
+from transformers_videorefer.preview.drawing import choose_frames, draw_regions
+from transformers_videorefer.regions.form import parse_region
+from transformers_videorefer.regions.grid import decode_mask
+from transformers_videorefer.regions.selection import select_frames
+from transformers_videorefer.video.opening import open_video, source_key
+from transformers_videorefer.video.reader import VideoReader
+from transformers_videorefer.video.sampling import uniform_indices
 
 
 # Colors that one word tells apart, strong on most photographs.

@@ -12,7 +12,7 @@ import torch
 from transformers.utils import extract_commit_hash
 
 import transformers_videorefer
-from transformers_videorefer.components_videorefer import find_file
+from transformers_videorefer.checkpoints.components import find_file
 
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "av", "accelerate", "datasets", "evaluate")

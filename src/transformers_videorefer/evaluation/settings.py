@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import GenerationConfig, ProcessorMixin
 
-from transformers_videorefer.region_values_videorefer import ALL_FRAMES
+from transformers_videorefer.regions.values import ALL_FRAMES
 
 from .answering import DEFAULT_MAX_NEW_TOKENS, MODES
 from .benches import SURPLUS_REGIONS

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from transformers_videorefer.region_encoder_videorefer import VideoReferTemporalTokenMerge
+from transformers_videorefer.models.videorefer.region_encoder_videorefer import VideoReferTemporalTokenMerge
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from transformers_videorefer.preview import MarkedFrame, draw_regions
-from transformers_videorefer.preview_text import BACKGROUND, FAINT_INK, INK, Color, ink_on, load_font
-from transformers_videorefer.sampling_videorefer import uniform_indices
+from transformers_videorefer.preview.drawing import MarkedFrame, draw_regions
+from transformers_videorefer.preview.text import BACKGROUND, FAINT_INK, INK, Color, ink_on, load_font
+from transformers_videorefer.video.sampling import uniform_indices
 
 from .similarity import SimilarityMap
 

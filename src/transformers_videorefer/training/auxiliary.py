@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformers_videorefer.modeling_videorefer import VideoReferModel
+from transformers_videorefer.models.videorefer.modeling_videorefer import VideoReferModel
 
 from .batches import REGION_TARGETS, CollatorWrapper
 from .guards import REPORT, row_name

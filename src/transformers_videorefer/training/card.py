@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformers_videorefer.repository_videorefer import hub_id_or_none, write_card
+from transformers_videorefer.checkpoints.repository import hub_id_or_none, write_card
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers_videorefer.region_values_videorefer import parse_region_frames
+from transformers_videorefer.regions.values import parse_region_frames
 
 from .stages import check_modules, find_stage
 

@@ -5,7 +5,7 @@ from typing import Any
 from transformers import PreTrainedModel, ProcessorMixin
 
 from transformers_videorefer.data.batches.collator import VideoReferDataCollator
-from transformers_videorefer.modeling_videorefer import VideoReferForConditionalGeneration
+from transformers_videorefer.models.videorefer.modeling_videorefer import VideoReferForConditionalGeneration
 
 from .batches import MediaSizes
 from .config import VideoReferSFTConfig

@@ -11,9 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL
-from transformers_videorefer.modeling_videorefer import VideoReferForConditionalGeneration
-from transformers_videorefer.processing_videorefer import VideoReferProcessor
-from transformers_videorefer.repository_videorefer import edit_json, hub_id_or_none
+from transformers_videorefer.checkpoints.repository import edit_json, hub_id_or_none
+from transformers_videorefer.models.videorefer.modeling_videorefer import VideoReferForConditionalGeneration
+from transformers_videorefer.models.videorefer.processing_videorefer import VideoReferProcessor
 
 
 try:

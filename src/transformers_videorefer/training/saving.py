@@ -13,7 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotat
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import PushInProgress, hf_api
 
-from transformers_videorefer.components_videorefer import COMPONENT_FILES, component_of_key, component_path
+from transformers_videorefer.checkpoints.components import COMPONENT_FILES, component_of_key, component_path
 
 from .card import TrainingSummary, write_training_card
 from .checkpointing import MARKER, find_checkpoints, mark_complete, unmark, what_is_missing

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from transformers_videorefer.media_checks_videorefer import REGION_INPUTS, resolve_region_frames
+from transformers_videorefer.inputs.layout import REGION_INPUTS, resolve_region_frames
 
 from .batches import INDEX_OF_PIXELS, CollatorWrapper
 

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 import transformers_videorefer
-from transformers_videorefer import media_loading_videorefer
 from transformers_videorefer.data.batches.collator import VideoReferDataCollator
 from transformers_videorefer.data.synthetic.clips import (
     bench_d_rows,
@@ -23,6 +22,7 @@ from transformers_videorefer.data.synthetic.clips import (
     make_clip,
     write_clip,
 )
+from transformers_videorefer.inputs import loading
 
 
 CHECKPOINT = Path(transformers_videorefer.__file__).parent / "assets" / "videorefer-tiny"
@@ -140,13 +140,13 @@ def test_prompts_for_generation(processor: ProcessorMixin, folder: Path) -> None
 def test_a_video_of_several_rows_is_opened_once(
     processor: ProcessorMixin, folder: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened, original = [], media_loading_videorefer.open_video
+    opened, original = [], loading.open_video
 
     def open_video(video: Any, **options: Any) -> Any:
         opened.append(Path(video).name)
         return original(video, **options)
 
-    monkeypatch.setattr(media_loading_videorefer, "open_video", open_video)
+    monkeypatch.setattr(loading, "open_video", open_video)
     VideoReferDataCollator(processor, folder, 0.5)(rows)
     assert Counter(opened) == {f"{seed:08d}.mp4": 1 for seed in SEEDS}
 

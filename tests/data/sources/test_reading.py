@@ -16,7 +16,7 @@ from transformers_videorefer.data.json_files.json_stream import split_file
 from transformers_videorefer.data.rows.records import from_published, record_defects
 from transformers_videorefer.data.sources import reading
 from transformers_videorefer.data.sources.reading import iterate_row_batches, iterate_rows
-from transformers_videorefer.rle_videorefer import encode_rle
+from transformers_videorefer.regions.rle import encode_rle
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -22,8 +22,8 @@ from transformers_videorefer.data.synthetic.clips import (
     write_clip,
 )
 from transformers_videorefer.data.synthetic.world import FRAME_SIZE, NUM_FRAMES
-from transformers_videorefer.region_masks_videorefer import grid_mask
-from transformers_videorefer.rle_videorefer import decode_rle
+from transformers_videorefer.regions.grid import grid_mask
+from transformers_videorefer.regions.rle import decode_rle
 
 
 def decode(video: bytes) -> np.ndarray:

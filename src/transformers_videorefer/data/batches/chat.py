@@ -10,7 +10,7 @@ import numpy as np
 from transformers_videorefer.data.paths import resolve_media
 from transformers_videorefer.data.rows.records import ROLES
 from transformers_videorefer.data.rows.region_parts import frame_keys, keep_frame, region_part
-from transformers_videorefer.media_items_videorefer import MARKS, find_marks
+from transformers_videorefer.inputs.items import MARKS, find_marks
 
 from .prompts import BENCH_D_PROMPT, SHORT_CAPTION_PROMPT, multiple_choice_prompt
 

@@ -10,8 +10,8 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 
 from transformers_videorefer.data.rows.region_parts import draw_frames, frame_keys, keep_frame
-from transformers_videorefer.region_values_videorefer import DEFAULT, Default, parse_region_frames
-from transformers_videorefer.regions_videorefer import check_empty_masks
+from transformers_videorefer.regions.selection import check_empty_masks
+from transformers_videorefer.regions.values import DEFAULT, Default, parse_region_frames
 
 from .chat import MEDIA_KINDS, map_regions, name_of, parts_of, to_chat
 

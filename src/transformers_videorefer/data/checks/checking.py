@@ -10,8 +10,8 @@ from transformers_videorefer.data.rows.records import merge_defects, salvage
 from transformers_videorefer.data.rows.row_form import read_row
 from transformers_videorefer.data.sources.row_source import BROKEN, ENTRY, ROW, SourceItem
 from transformers_videorefer.data.wording import count_of
-from transformers_videorefer.region_masks_videorefer import ASPECT_TOLERANCE, MAX_PIXELS_OUTSIDE
-from transformers_videorefer.rle_videorefer import decode_rle
+from transformers_videorefer.regions.grid import ASPECT_TOLERANCE, MAX_PIXELS_OUTSIDE
+from transformers_videorefer.regions.rle import decode_rle
 
 from .probing import MediaFacts, probe_image, probe_video
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from transformers_videorefer.file_extent_videorefer import measure_file
-from transformers_videorefer.picture_reader_videorefer import load_picture
-from transformers_videorefer.video_reader_videorefer import open_video
+from transformers_videorefer.video.extent import measure_file
+from transformers_videorefer.video.opening import open_video
+from transformers_videorefer.video.pictures import load_picture
 
 
 try:

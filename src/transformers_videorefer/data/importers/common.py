@@ -7,10 +7,10 @@ from typing import Any
 from transformers_videorefer.data.defects import Defect, DefectReport, RecordError, check_bad_rows, make_defect
 from transformers_videorefer.data.segmentations import read_size, segmentation_to_rle
 from transformers_videorefer.data.wording import count_of
-from transformers_videorefer.media_items_videorefer import MARKS, find_marks
-from transformers_videorefer.region_masks_videorefer import ASPECT_TOLERANCE
-from transformers_videorefer.region_values_videorefer import parse_value
-from transformers_videorefer.rle_videorefer import broken_rles, rle_is_empty
+from transformers_videorefer.inputs.items import MARKS, find_marks
+from transformers_videorefer.regions.grid import ASPECT_TOLERANCE
+from transformers_videorefer.regions.rle import broken_rles, rle_is_empty
+from transformers_videorefer.regions.values import parse_value
 
 from .videos import VideoFolder, VideoInfo
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from transformers_videorefer.data.defects import Defect
 from transformers_videorefer.data.segmentations import MAX_POLYGON_PIXELS
-from transformers_videorefer.rle_videorefer import encode_rle
+from transformers_videorefer.regions.rle import encode_rle
 
 from .common import Candidate, ImportOptions, Shape, TrackedObject, fail, find_video, object_row
 from .cvat_xml import CvatShape, CvatTask, CvatTrack, read_tracks

@@ -24,7 +24,7 @@ from PIL import Image
 
 from transformers_videorefer.data.defects import Defect
 from transformers_videorefer.data.segmentations import MAX_POLYGON_PIXELS
-from transformers_videorefer.rle_videorefer import encode_rle
+from transformers_videorefer.regions.rle import encode_rle
 
 from .common import Candidate, ImportOptions, Shape, TrackedObject, fail, find_video, object_row
 from .loose_json import load_json

@@ -24,11 +24,11 @@ from transformers_videorefer.data.paths import is_unsafe_path
 from transformers_videorefer.data.rows.record_masks import MAX_FRAME_NUMBER
 from transformers_videorefer.data.rows.records import EDIT_LISTS, ROLES
 from transformers_videorefer.data.wording import count_of
-from transformers_videorefer.region_form_videorefer import FORMS, RegionFrame, parse_region
-from transformers_videorefer.region_masks_videorefer import decode_mask
-from transformers_videorefer.region_values_videorefer import parse_value
-from transformers_videorefer.regions_videorefer import select_frames
-from transformers_videorefer.rle_videorefer import encode_rle
+from transformers_videorefer.regions.form import FORMS, RegionFrame, parse_region
+from transformers_videorefer.regions.grid import decode_mask
+from transformers_videorefer.regions.rle import encode_rle
+from transformers_videorefer.regions.selection import select_frames
+from transformers_videorefer.regions.values import parse_value
 
 from .common import DEFAULT_QUESTION, REGION_MARK, Candidate, ImportOptions, fail
 from .loose_json import as_list, as_mapping

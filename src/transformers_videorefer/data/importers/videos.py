@@ -10,8 +10,8 @@ import numpy as np
 
 from transformers_videorefer.data.defects import RecordError, make_defect
 from transformers_videorefer.data.paths import is_unsafe_path
-from transformers_videorefer.picture_reader_videorefer import FolderReader, is_picture_file_name
-from transformers_videorefer.video_reader_videorefer import open_video
+from transformers_videorefer.video.opening import open_video
+from transformers_videorefer.video.pictures import FolderReader, is_picture_file_name
 
 
 logger = logging.getLogger(__name__)

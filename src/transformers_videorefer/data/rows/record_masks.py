@@ -14,7 +14,7 @@ from transformers_videorefer.data.segmentations import (
     read_size,
     segmentation_to_rle,
 )
-from transformers_videorefer.rle_videorefer import broken_rles
+from transformers_videorefer.regions.rle import broken_rles
 
 
 MAX_FRAME_NUMBER = 2**31 - 1

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from transformers_videorefer.region_form_videorefer import FORMS
-from transformers_videorefer.rle_videorefer import rle_is_empty
+from transformers_videorefer.regions.form import FORMS
+from transformers_videorefer.regions.rle import rle_is_empty
 
 
 def region_part(region: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers_videorefer.data.defects import Defect, make_defect
 from transformers_videorefer.data.wording import count_of
-from transformers_videorefer.media_items_videorefer import MARKS
+from transformers_videorefer.inputs.items import MARKS
 
 
 QUESTION_TYPES = (

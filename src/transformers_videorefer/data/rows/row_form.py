@@ -6,7 +6,7 @@ from typing import Any
 from transformers_videorefer.data.defects import Defect, describe, make_defect
 from transformers_videorefer.data.paths import is_unsafe_path
 from transformers_videorefer.data.segmentations import BrokenSizeError, read_size, segmentation_to_rle
-from transformers_videorefer.media_items_videorefer import MARKS, find_marks
+from transformers_videorefer.inputs.items import MARKS, find_marks
 
 from .record_masks import parse_frame_number
 from .records import EDIT_LISTS, ROLES

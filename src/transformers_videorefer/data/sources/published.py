@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from transformers_videorefer.data.paths import resolve_media
 from transformers_videorefer.data.tables.features import bench_d_features, bench_q_features, conversation_features
-from transformers_videorefer.video_reader_videorefer import open_video
+from transformers_videorefer.video.opening import open_video
 
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from transformers_videorefer.data.paths import is_unsafe_path
 from transformers_videorefer.data.rows.hc_stvg import salvage_hc_stvg
 from transformers_videorefer.data.rows.record_masks import drop_masks, has_polygons, mask_frames
 from transformers_videorefer.data.rows.records import EDIT_LISTS, merge_defects, salvage
-from transformers_videorefer.rle_videorefer import broken_rles
+from transformers_videorefer.regions.rle import broken_rles
 
 
 RECORD_KINDS = ("conversations", "bench_d", "bench_q", "hc_stvg")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from transformers_videorefer.rle_videorefer import encode_rle
+from transformers_videorefer.regions.rle import encode_rle
 
 from .questions import DESCRIPTION, LETTERS, Question, questions_about
 from .world import Scene, render, sample_scene

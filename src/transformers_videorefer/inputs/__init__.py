@@ -1,0 +1,1 @@
+"""From text, media and regions to the batch of tensors that a model takes."""

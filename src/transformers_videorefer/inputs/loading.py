@@ -1,0 +1,380 @@
+"""Loads the media of one call: every video is opened once, and decoded once for all frames that anything asks for."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from transformers.image_utils import load_image as load_pil_image
+from transformers.video_utils import VideoMetadata
+
+from transformers_videorefer.inputs.assembly import FrameNormalizer, LoadedMedia, LoadedRegion, LoadedSample, assemble
+from transformers_videorefer.inputs.items import SampleMedia, VideoItem
+from transformers_videorefer.regions.form import Region, RegionFrame, parse_region
+from transformers_videorefer.regions.selection import (
+    check_empty_masks,
+    frame_to_grid,
+    no_mask_left_message,
+    select_frames,
+)
+from transformers_videorefer.video.opening import open_video, source_key
+from transformers_videorefer.video.options import check_scene_lengths, describe_video
+from transformers_videorefer.video.pictures import load_picture
+from transformers_videorefer.video.reader import VideoReader
+
+
+class FrameProcessor(FrameNormalizer, Protocol):
+    """What loading asks of a video processor, whichever model family it belongs to."""
+
+    edit_list: str
+
+    def choose_scene_frames(
+        self,
+        reader: VideoReader,
+        *,
+        num_frames: int,
+        do_sample_frames: bool,
+        start_seconds: float | None,
+        end_seconds: float | None,
+        where: str,
+    ) -> list[int]:
+        """Choose the scene frames of an open video, by number and in rising order."""
+        ...
+
+    def preprocess_frame(self, frame: np.ndarray, *, resize_backend: str | None) -> np.ndarray:
+        """Resize one uint8 frame `(height, width, 3)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class MediaOptions:
+    """What one call of the processor asks for.
+
+    Args:
+        num_frames (`int`): Scene frames per video.
+        num_region_frames (`int`, *optional*): Most frames used of a region; `None` keeps all.
+        num_region_tokens (`int`): Most tokens of a region (u).
+        empty_masks (`str`): `"error"`, `"drop"` or `"keep"`.
+        grid_size (`int`): Patches per side of a frame.
+        min_scene_frames (`int`, *optional*, defaults to `2`): Fewest scene frames the connector can join.
+        do_sample_frames (`bool`, *optional*, defaults to `True`): Whether scene frames are sampled; otherwise videos
+            are taken as they are.
+        video_metadata (`Sequence[Mapping]`, *optional*): One for each video of the batch: `frames_indices`, `fps`,
+            `total_num_frames` of frames that were sampled before.
+        resize_backend (`str`, *optional*): `"pil"` or `"torch"`; the video processor's by default.
+    """
+
+    num_frames: int
+    num_region_frames: int | None
+    num_region_tokens: int
+    empty_masks: str
+    grid_size: int
+    min_scene_frames: int = 2
+    do_sample_frames: bool = True
+    video_metadata: Sequence[Mapping[str, Any] | None] | None = None
+    resize_backend: str | None = None
+
+    def __post_init__(self) -> None:
+        check_empty_masks(self.empty_masks)
+
+
+@dataclass
+class _Source:
+    """A video file (or folder, list, array) that one or more marks of the batch refer to."""
+
+    reader: VideoReader
+    wanted: set[int] = field(default_factory=set)
+    frames: dict[int, np.ndarray] = field(default_factory=dict)  # resized, (height, width, 3) uint8
+    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)  # height and width before resizing
+
+
+@dataclass
+class _Clip:
+    """One `<video>` mark: a source, its scene frames, and how frame numbers of the user map to frames of the source."""
+
+    source: _Source
+    scene: list[int]  # positions in the source as it was given
+    metadata: VideoMetadata
+    frame_times: Callable[[], np.ndarray]
+    # Frame number of the user -> position, where frames were sampled before they came here.
+    position_of_frame: dict[int, int] | None = None
+
+    def to_position(self, frame_index: int, where: str) -> int:
+        """Find a frame of the user in the source."""
+        if self.position_of_frame is None:
+            return frame_index
+        if frame_index not in self.position_of_frame:
+            raise ValueError(
+                f"{where}: the frame is not among those given (`frames_indices` of `video_metadata`: "
+                f"{sorted(self.position_of_frame)}). Pass the whole video, or frames that include it."
+            )
+        return self.position_of_frame[frame_index]
+
+    def describe(self) -> VideoMetadata:
+        """Describe the source and name the scene frames, once they are read."""
+        numbers = self.metadata.frames_indices
+        frames_indices = self.scene if numbers is None else [numbers[position] for position in self.scene]
+        height, width = self.source.sizes[self.scene[0]]
+        return replace(self.metadata, frames_indices=frames_indices, height=height, width=width)
+
+
+@dataclass
+class _PlannedRegion:
+    """A region whose frames are chosen and whose masks are not decoded."""
+
+    region: Region
+    media: int
+    entries: list[tuple[int, RegionFrame]]  # frame number of the user, entry
+    where: str
+
+
+class MediaLoader:
+    """Loads the media of one call of the processor.
+
+    Args:
+        video_processor ([`FrameProcessor`]): Samples, resizes and normalises frames.
+        image_processor (`BaseImageProcessor`): Prepares still images.
+        options ([`MediaOptions`]): What the call asks for.
+    """
+
+    def __init__(self, video_processor: FrameProcessor, image_processor: Any, options: MediaOptions):
+        self._video_processor = video_processor
+        self._image_processor = image_processor
+        self._options = options
+        self._sources: dict[tuple, _Source] = {}
+
+    def load(self, samples: Sequence[SampleMedia]) -> LoadedMedia:
+        """Open, plan and decode everything.
+
+        Args:
+            samples (`Sequence[SampleMedia]`): Media and regions of each sample.
+
+        Returns:
+            [`LoadedMedia`].
+
+        Raises:
+            ValueError: If a region or video is malformed, or they do not fit together; the message names sample,
+                region and frame.
+            TypeError: If something is of a wrong kind.
+            OSError: If a file cannot be read.
+        """
+        with ExitStack() as stack:
+            clips = self._open_clips(samples, stack)
+            images = [
+                [load_image(image, where=f"sample {sample}, image {i}") for i, image in enumerate(media.images)]
+                for sample, media in enumerate(samples)
+            ]
+            plans = [
+                [
+                    self._plan_region(raw, media, clips[sample], f"sample {sample}, region {i}")
+                    for i, raw in enumerate(media.regions)
+                ]
+                for sample, media in enumerate(samples)
+            ]
+            for sample_clips, media, sample_plans in zip(clips, samples, plans, strict=True):
+                _note_wanted_frames(sample_clips, media, sample_plans)
+            for source in self._sources.values():
+                self._read(source)
+        loaded = [
+            LoadedSample(
+                media=media,
+                scenes=[[clip.source.frames[position] for position in clip.scene] for clip in sample_clips],
+                scene_positions=[clip.scene for clip in sample_clips],
+                images=sample_images,
+                regions=[self._load_region(plan, media, sample_clips, sample_images) for plan in sample_plans],
+                video_metadata=[clip.describe() for clip in sample_clips],
+            )
+            for media, sample_clips, sample_images, sample_plans in zip(samples, clips, images, plans, strict=True)
+        ]
+        return assemble(loaded, self._video_processor, self._image_processor, self._options.num_region_tokens)
+
+    def _read(self, source: _Source) -> None:
+        """Decode all wanted frames of a source, each resized before the next one comes."""
+        for position, frame in source.reader.read(source.wanted):
+            source.sizes[position] = (frame.shape[0], frame.shape[1])
+            source.frames[position] = self._video_processor.preprocess_frame(
+                frame, resize_backend=self._options.resize_backend
+            )
+
+    def _open_clips(self, samples: Sequence[SampleMedia], stack: ExitStack) -> list[list[_Clip]]:
+        num_videos = sum(len(media.videos) for media in samples)
+        metadata = self._options.video_metadata
+        if metadata is not None and len(metadata) != num_videos:
+            raise ValueError(
+                f"`video_metadata` has {len(metadata)} entries for {num_videos} videos. Pass one for each video, in "
+                "the order of their marks."
+            )
+        given = iter(metadata if metadata is not None else [None] * num_videos)
+        clips = [
+            [
+                self._open_clip(item, dict(next(given) or {}), stack, f"sample {sample}, video {i}")
+                for i, item in enumerate(media.videos)
+            ]
+            for sample, media in enumerate(samples)
+        ]
+        check_scene_lengths([len(clip.scene) for row in clips for clip in row], self._options.min_scene_frames)
+        return clips
+
+    def _open_clip(self, item: VideoItem, given: dict[str, Any], stack: ExitStack, where: str) -> _Clip:
+        options = {name: value for name, value in item.options.items() if value is not None}
+        start, end = options.pop("start_seconds", None), options.pop("end_seconds", None)
+        options.setdefault("edit_list", self._video_processor.edit_list)
+        if given.get("fps"):
+            options["default_fps"] = given["fps"]
+        source = self._open_source(item.source, options, stack, where)
+        reader = source.reader
+        scene = self._video_processor.choose_scene_frames(
+            reader,
+            num_frames=self._options.num_frames,
+            do_sample_frames=self._options.do_sample_frames,
+            start_seconds=start,
+            end_seconds=end,
+            where=where,
+        )
+        metadata = VideoMetadata(**describe_video(reader, given))
+        numbers = metadata.frames_indices
+        if numbers is None:
+            return _Clip(source, scene, metadata, lambda: reader.frame_times)
+        # Where a number comes twice, the first of the equal frames counts.
+        positions = {number: position for position, number in reversed(list(enumerate(numbers)))}
+        return _Clip(source, scene, metadata, _times_of_source(metadata, where), positions)
+
+    def _open_source(self, video: Any, options: dict[str, Any], stack: ExitStack, where: str) -> _Source:
+        """Open a video, unless it is open with the same options."""
+        key = (source_key(video), *sorted(options.items()))
+        if key not in self._sources:
+            self._sources[key] = _Source(stack.enter_context(open_video(video, name=where, **options)))
+        return self._sources[key]
+
+    def _plan_region(
+        self, raw: Mapping[str, Any], media: SampleMedia, clips: Sequence[_Clip], where: str
+    ) -> _PlannedRegion:
+        region = parse_region(raw, where=where)
+        position = _media_position(region, media.kinds, where)
+        kind, nth = media.place(position)
+        clip = clips[nth] if kind == "video" else None
+        entries = select_frames(
+            region,
+            num_frames=1 if clip is None else clip.metadata.total_num_frames,
+            frame_times=_no_times if clip is None else clip.frame_times,
+            max_frames=self._options.num_region_frames,
+            empty_masks=self._options.empty_masks,
+            where=where,
+            is_image=clip is None,
+        )
+        return _PlannedRegion(region, position, entries, where)
+
+    def _load_region(
+        self, plan: _PlannedRegion, media: SampleMedia, clips: Sequence[_Clip], images: Sequence[np.ndarray]
+    ) -> LoadedRegion:
+        """Bring the masks of a region to the grid, one after the other."""
+        kind, nth = media.place(plan.media)
+        loaded = LoadedRegion(object_id=plan.region.object_id, media=plan.media)
+        for frame_index, entry in plan.entries:
+            where = f"{plan.where}, frame {frame_index}"
+            if kind == "video":
+                position = clips[nth].to_position(frame_index, where)
+                height, width = clips[nth].source.sizes[position]
+            else:
+                position, (height, width) = 0, images[nth].shape[:2]
+            cells = frame_to_grid(
+                plan.region,
+                entry,
+                height=height,
+                width=width,
+                grid_size=self._options.grid_size,
+                empty_masks=self._options.empty_masks,
+                where=where,
+            )
+            if cells is not None:
+                # An extra frame that several regions share is kept once.
+                frame = clips[nth].source.frames[position] if kind == "video" else None
+                loaded.add(frame_index, position, frame, cells)
+        if not loaded.masks:
+            raise ValueError(no_mask_left_message(plan.where, len(plan.entries)))
+        return loaded
+
+
+def _note_wanted_frames(clips: Sequence[_Clip], media: SampleMedia, plans: Iterable[_PlannedRegion]) -> None:
+    """Tell the sources of one sample which frames will be needed."""
+    for clip in clips:
+        clip.source.wanted.update(clip.scene)
+    for plan in plans:
+        kind, nth = media.place(plan.media)
+        if kind == "video":
+            clips[nth].source.wanted.update(
+                clips[nth].to_position(frame_index, f"{plan.where}, frame {frame_index}")
+                for frame_index, _ in plan.entries
+            )
+
+
+def _times_of_source(metadata: VideoMetadata, where: str) -> Callable[[], np.ndarray]:
+    """Times of all frames of a video of which only some frames are at hand."""
+
+    def frame_times() -> np.ndarray:
+        if not metadata.fps:
+            raise ValueError(
+                f"{where}: `time_seconds` needs `fps` in `video_metadata`. Pass it, or use `frame_index`."
+            )
+        return np.arange(metadata.total_num_frames) / metadata.fps
+
+    return frame_times
+
+
+def _no_times() -> np.ndarray:
+    return np.empty(0)
+
+
+def load_image(image: Any, *, where: str) -> np.ndarray:
+    """Load a still image from a path, URL, bytes, binary file object, base64 text, PIL image or array.
+
+    Args:
+        image (`Any`): The image.
+        where (`str`): Words such as "sample 0, image 1" that errors start with.
+
+    Returns:
+        `np.ndarray` of shape `(height, width, 3)`: uint8 RGB.
+
+    Raises:
+        TypeError: If it is of another kind.
+        ValueError: If an array has another shape.
+        OSError: If the file cannot be read.
+    """
+    if callable(getattr(image, "read", None)):
+        if getattr(image, "seekable", lambda: False)():
+            image.seek(0)
+        image = image.read()
+    if isinstance(image, (bytearray, memoryview)):
+        image = bytes(image)
+    if isinstance(image, str) and not os.path.exists(image):
+        try:
+            image = load_pil_image(image)  # address or base64 text
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{where}: there is no picture at {image[:200]!r}, and it is no address or base64 text of one either. "
+                "Check the path."
+            ) from error
+    return load_picture(image, where)
+
+
+def _media_position(region: Region, kinds: Sequence[str], where: str) -> int:
+    if not kinds:
+        raise ValueError(f"{where}: its sample has no video or image. Regions need a `<video>` or `<image>` mark.")
+    if region.media is None:
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{where}: its sample has {len(kinds)} videos and images. Say which one the region is on with "
+                f'`"media": 0` to `{len(kinds) - 1}`, counted over all marks of the sample.'
+            )
+        return 0
+    if region.media >= len(kinds):
+        raise ValueError(
+            f"{where}: `media` is {region.media}, but its sample has {len(kinds)} videos and images, numbered from 0. "
+            f"Pass 0 to {len(kinds) - 1}."
+        )
+    return region.media
+
+
+__all__ = ["MediaLoader", "MediaOptions", "load_image"]

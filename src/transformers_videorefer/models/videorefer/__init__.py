@@ -1,0 +1,1 @@
+"""VideoRefer: configuration, model, processors."""

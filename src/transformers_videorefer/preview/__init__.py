@@ -1,0 +1,1 @@
+"""Pictures of frames with outlined regions."""

@@ -1,0 +1,1 @@
+"""From the layouts of published checkpoints to ours."""
