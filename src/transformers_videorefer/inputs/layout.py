@@ -1,18 +1,29 @@
-"""Bookkeeping of a batch: which rows belong to which sample, and whether placeholders and features agree."""
+"""The batch: which inputs it has, whose rows they hold, and what is read of them, once, before the model runs.
 
-from collections.abc import Sequence
+Inputs of single samples may be concatenated, repeated and put into another order, because no tensor names a row of another
+sample: frames of regions are counted within their sample, and videos are found by key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
-# Everything the processor makes beside text.
-REGION_INPUTS = ("region_masks", "region_frame_index", "region_lengths", "region_num_tokens")
-PIXEL_INPUTS = ("pixel_values_videos", "pixel_values", "region_pixel_values")
-MEDIA_PREFIXES = ("region", "pixel", "video", "image", "mask", "sample_")
+# Columns of `sample_counts`.
+VIDEOS, IMAGES, EXTRA_FRAMES, REGIONS = range(4)
 # What has placeholders -> its column of `sample_counts`.
-_COLUMNS = {"video": 0, "image": 1, "region": 3}
+COLUMN_OF_KIND = {"video": VIDEOS, "image": IMAGES, "region": REGIONS}
+# Everything the processor makes beside text and `sample_counts`.
+PIXEL_INPUTS = ("pixel_values_videos", "pixel_values", "region_pixel_values")
+VIDEO_KEYS = ("video_ids", "video_row_ids")
+REGION_INPUTS = ("region_masks", "region_frame_index", "region_lengths", "region_num_tokens")
+MEDIA_INPUTS = (*PIXEL_INPUTS, *VIDEO_KEYS, *REGION_INPUTS)
+MEDIA_PREFIXES = ("region", "pixel", "video", "image", "mask", "sample_")
 
 
 class PlaceholderIds(Protocol):
@@ -23,13 +34,13 @@ class PlaceholderIds(Protocol):
     region_token_id: int
 
 
-def check_no_unknown_media_keys(kwargs: dict[str, Any]) -> None:
+def check_no_unknown_media_keys(kwargs: Mapping[str, Any]) -> None:
     """Refuse keywords that look like media inputs but are none.
 
     A misspelt key would otherwise flow through `**kwargs` and the model would answer, or train, without regions.
 
     Args:
-        kwargs (`dict[str, Any]`): Keywords that are no argument of the model.
+        kwargs (`Mapping[str, Any]`): Keywords that are no argument of the model.
 
     Raises:
         ValueError: If a keyword with a value starts like a media input.
@@ -38,291 +49,497 @@ def check_no_unknown_media_keys(kwargs: dict[str, Any]) -> None:
     if unknown:
         raise ValueError(
             f"Unknown media input(s) {', '.join(f'`{name}`' for name in unknown)}. The model takes "
-            f"{', '.join(f'`{name}`' for name in (*PIXEL_INPUTS, *REGION_INPUTS))} and `sample_counts`, as the "
-            "processor makes them."
+            f"{', '.join(f'`{name}`' for name in MEDIA_INPUTS)} and `sample_counts`, as the processor makes them."
         )
 
 
-def check_region_inputs(
-    region_masks: torch.Tensor,
-    region_frame_index: torch.Tensor,
-    region_lengths: torch.Tensor,
-    region_num_tokens: torch.Tensor,
-    *,
-    num_patches: int,
-) -> None:
-    """Check the shapes and ranges of the region tensors against each other.
+def read_at_once(*tensors: torch.Tensor | None) -> list[np.ndarray | None]:
+    """Bring small tensors of whole numbers to the CPU in one transfer: every read waits for the device.
 
     Args:
-        region_masks (`torch.BoolTensor` of shape `(num_region_frames, num_patches)`): Masks on the patch grid.
-        region_frame_index (`torch.LongTensor` of shape `(num_region_frames,)`): Frame of each mask.
-        region_lengths (`torch.LongTensor` of shape `(num_regions,)`): Frames of each region.
-        region_num_tokens (`torch.LongTensor` of shape `(num_regions,)`): Tokens each region gives.
-        num_patches (`int`): Cells of the patch grid.
-
-    Raises:
-        ValueError: If any of them does not fit.
-    """
-    if region_masks.ndim != 2 or region_masks.shape[1] != num_patches:
-        raise ValueError(
-            f"`region_masks` must have shape (num_region_frames, {num_patches}), one row of the patch grid's cells per "
-            f"(region, frame), got {tuple(region_masks.shape)}. Let the processor make it."
-        )
-    num_region_frames = len(region_masks)
-    if len(region_frame_index) != num_region_frames or int(region_lengths.sum()) != num_region_frames:
-        raise ValueError(
-            f"`region_masks` has {num_region_frames} rows, but `region_frame_index` has {len(region_frame_index)} and "
-            f"`region_lengths` adds up to {int(region_lengths.sum())}. All three must agree."
-        )
-    if len(region_num_tokens) != len(region_lengths):
-        raise ValueError(
-            f"`region_num_tokens` has {len(region_num_tokens)} entries for {len(region_lengths)} regions in "
-            "`region_lengths`. Pass one for each region."
-        )
-    if bool(((region_num_tokens < 1) | (region_num_tokens > region_lengths)).any()):
-        raise ValueError(
-            f"`region_num_tokens` ({region_num_tokens.tolist()}) must lie between 1 and `region_lengths` "
-            f"({region_lengths.tolist()}) for each region."
-        )
-
-
-def resolve_region_frames(
-    region_frame_index: torch.Tensor,
-    region_lengths: torch.Tensor,
-    sample_counts: torch.Tensor | None,
-    *,
-    num_rows: dict[str, int],
-    num_frames_per_video: int,
-) -> torch.Tensor:
-    """Turn frame numbers counted within samples into rows of the batch's patch features.
-
-    Args:
-        region_frame_index (`torch.LongTensor` of shape `(num_region_frames,)`): Frame of each mask within its sample:
-            scene frames of its videos, then its images, then its extra frames.
-        region_lengths (`torch.LongTensor` of shape `(num_regions,)`): Frames of each region.
-        sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions
-            of each sample; `None` when all belong to one sample.
-        num_rows (`dict[str, int]`): Videos, images and extra frames the batch really holds.
-        num_frames_per_video (`int`): Scene frames of each video.
+        tensors (`torch.Tensor`, *optional*): Integer or bool tensors of any shape, on any devices.
 
     Returns:
-        `torch.LongTensor` of shape `(num_region_frames,)`: Rows of the features of all videos' scene frames, then all
-        images, then all extra frames.
-
-    Raises:
-        ValueError: If `sample_counts` does not add up, or an index points outside its sample.
+        `list[np.ndarray or None]`: int64 arrays of the same shapes.
     """
-    counts = sample_counts
-    if counts is None:
-        counts = torch.tensor([[*num_rows.values(), len(region_lengths)]], device=region_frame_index.device)
-    if counts.ndim != 2 or counts.shape[1] != 4:
-        raise ValueError(
-            f"`sample_counts` must have shape (batch, 4): videos, images, extra frames and regions of each sample; got "
-            f"{tuple(counts.shape)}."
-        )
-    for column, (name, rows) in enumerate({**num_rows, "regions": len(region_lengths)}.items()):
-        total = int(counts[:, column].sum())
-        if total != rows:
+    given = [tensor for tensor in tensors if tensor is not None]
+    if not given:
+        return [None] * len(tensors)
+    flat = torch.cat([tensor.reshape(-1).to(given[0].device, torch.long) for tensor in given])
+    values, arrays, start = np.asarray(flat.tolist(), dtype=np.int64), [], 0
+    for tensor in tensors:
+        if tensor is None:
+            arrays.append(None)
+            continue
+        arrays.append(values[start : start + tensor.numel()].reshape(tensor.shape))
+        start += tensor.numel()
+    return arrays
+
+
+def starts_of_runs(pixels: torch.Tensor | None) -> torch.Tensor | None:
+    """Tell which frames differ from the one before: a file with fewer frames than slots repeats them side by side.
+
+    Args:
+        pixels (`torch.Tensor` of shape `(num_frames, 3, height, width)`, *optional*): Frames.
+
+    Returns:
+        `torch.BoolTensor` of shape `(num_frames,)`, on the device of the frames; `None` without frames.
+    """
+    if pixels is None:
+        return None
+    is_new = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
+    is_new[1:] = (pixels[1:] != pixels[:-1]).flatten(1).any(dim=1)
+    return is_new
+
+
+@dataclass(frozen=True)
+class BatchLayout:
+    """What the rows of a batch are, on the CPU. A part that was not given is `None`.
+
+    Args:
+        num_placeholders (`np.ndarray` of shape `(batch, 3)`, *optional*): Placeholder tokens of videos, images and
+            regions in the prompt of each sample.
+        counts (`np.ndarray` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions of each sample.
+        video_ids (`np.ndarray` of shape `(num_videos,)`, *optional*): Key of what each video mark shows.
+        video_row_ids (`np.ndarray` of shape `(num_video_rows,)`, *optional*): Key of each row of
+            `pixel_values_videos`.
+        frame_index (`np.ndarray` of shape `(num_region_frames,)`, *optional*): Frame of each mask within its sample.
+        lengths (`np.ndarray` of shape `(num_regions,)`, *optional*): Frames of each region.
+        num_tokens (`np.ndarray` of shape `(num_regions,)`, *optional*): Tokens each region gives.
+        is_new (`dict[str, np.ndarray]`): For each pixel input which of its frames differ from the one before.
+    """
+
+    num_placeholders: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    video_ids: np.ndarray | None = None
+    video_row_ids: np.ndarray | None = None
+    frame_index: np.ndarray | None = None
+    lengths: np.ndarray | None = None
+    num_tokens: np.ndarray | None = None
+    is_new: Mapping[str, np.ndarray | None] | None = None
+
+    @classmethod
+    def read(
+        cls,
+        inputs: Mapping[str, torch.Tensor | None],
+        *,
+        prompt_ids: torch.Tensor | None = None,
+        config: PlaceholderIds | None = None,
+    ) -> "BatchLayout":
+        """Read the layout of a batch from the device, all of it at once.
+
+        Args:
+            inputs (`Mapping[str, torch.Tensor]`): Inputs of a model beside text, by name; what is `None` or absent is
+                not read.
+            prompt_ids (`torch.LongTensor` of shape `(batch, sequence)`, *optional*): Ids to count placeholders in.
+            config ([`PlaceholderIds`], *optional*): Their ids; needed with `prompt_ids`.
+
+        Returns:
+            [`BatchLayout`].
+
+        Raises:
+            ValueError: If `sample_counts` has another shape.
+        """
+        placeholders = None
+        if prompt_ids is not None:
+            ids = (getattr(config, f"{kind}_token_id") for kind in COLUMN_OF_KIND)
+            placeholders = torch.stack([(prompt_ids == token_id).sum(dim=1) for token_id in ids], dim=1)
+        counts = inputs.get("sample_counts")
+        if counts is not None and (counts.ndim != 2 or counts.shape[1] != 4):
             raise ValueError(
-                f"`sample_counts` says {total} {name} in all, but the batch holds {rows}. Concatenate every tensor "
-                "of the processor's outputs, in the order of the samples."
+                f"`sample_counts` must have shape (batch, 4): videos, images, extra frames and regions of each sample; "
+                f"got {tuple(counts.shape)}."
             )
-    # Frames of each kind per sample (videos, images, extra frames), and where each sample's part starts in the batch.
-    frames = counts[:, :3].clone()
-    frames[:, 0] *= num_frames_per_video
-    totals = frames.sum(dim=0)
-    starts = frames.cumsum(dim=0) - frames + (totals.cumsum(dim=0) - totals)  # (batch, 3)
-    sample_of_region = torch.repeat_interleave(counts[:, 3])
-    sample = sample_of_region[torch.repeat_interleave(region_lengths)]  # (num_region_frames,)
-    ends = frames.cumsum(dim=1)[sample]  # (num_region_frames, 3): where each kind ends within the sample
-    is_outside = (region_frame_index < 0) | (region_frame_index >= ends[:, 2])
-    if bool(is_outside.any()):
-        first = int(is_outside.nonzero()[0])
-        raise ValueError(
-            f"`region_frame_index` is {int(region_frame_index[first])} for a mask of sample {int(sample[first])}, "
-            f"which has {int(ends[first, 2])} frames (scene frames, images and extra frames together)."
+        videos = inputs.get("pixel_values_videos")
+        frames = {name: inputs.get(name) for name in PIXEL_INPUTS}
+        frames["pixel_values_videos"] = None if videos is None else videos.flatten(0, 1)
+        names = (*VIDEO_KEYS, "region_frame_index", "region_lengths", "region_num_tokens")
+        read = read_at_once(
+            placeholders, counts, *(inputs.get(name) for name in names), *map(starts_of_runs, frames.values())
         )
-    kind = (region_frame_index.unsqueeze(-1) >= ends).sum(dim=-1)  # 0 video, 1 image, 2 extra frame
-    begin = torch.cat([torch.zeros_like(ends[:, :1]), ends[:, :2]], dim=1).gather(1, kind.unsqueeze(-1)).squeeze(-1)
-    return starts[sample, kind] + region_frame_index - begin
+        return cls(*read[:7], is_new=dict(zip(frames, read[7:], strict=True)))
+
+    def video_rows(self, num_rows: int, *, is_encoded: bool = False) -> np.ndarray:
+        """Find the row that each video mark shows.
+
+        Without keys there is one row per mark; encoded features of a single video may also stand for all of them, as when
+        many questions ask about one clip.
+
+        Args:
+            num_rows (`int`): Rows there are.
+            is_encoded (`bool`, *optional*, defaults to `False`): Whether these are encoded features.
+
+        Returns:
+            `np.ndarray` of shape `(num_videos,)`: A row for each mark.
+
+        Raises:
+            ValueError: If a key has no row, or there are more or fewer keys of rows than rows.
+        """
+        num_keys = 0 if self.video_row_ids is None else len(self.video_row_ids)
+        num_videos = num_rows if self.counts is None else int(self.counts[:, VIDEOS].sum())
+        num_videos = num_videos if self.video_ids is None else len(self.video_ids)
+        if is_encoded and num_rows == 1:
+            return np.zeros(num_videos, dtype=np.int64)
+        if self.video_ids is None or (is_encoded and num_rows == num_videos):
+            return np.arange(num_rows)  # one for each mark
+        name = '`mm_encoder_outputs["video"]`' if is_encoded else "`pixel_values_videos`"
+        if num_keys != num_rows:
+            raise ValueError(
+                f"{name} has {num_rows} rows, but `video_row_ids` has {num_keys} keys. Keep and concatenate both together."
+            )
+        # Where a key has several rows, as in concatenated batches, they are equal: the first counts.
+        row_of_key = {int(key): row for row, key in reversed(list(enumerate(self.video_row_ids)))}
+        for video, key in enumerate(self.video_ids):
+            if int(key) not in row_of_key:
+                raise ValueError(
+                    f"`video_ids` has the key {key} (video {video}), which no row of {name} has (`video_row_ids`: "
+                    f"{self.video_row_ids.tolist()}). Keep the rows of every video that a sample shows."
+                )
+        return np.asarray([row_of_key[int(key)] for key in self.video_ids], dtype=np.int64)
+
+    def check_regions(self, region_masks: torch.Tensor, *, num_patches: int) -> None:
+        """Check the shapes and ranges of the region inputs against each other.
+
+        Args:
+            region_masks (`torch.BoolTensor` of shape `(num_region_frames, num_patches)`): Masks on the patch grid.
+            num_patches (`int`): Cells of the patch grid.
+
+        Raises:
+            ValueError: If any of them does not fit.
+        """
+        if region_masks.ndim != 2 or region_masks.shape[1] != num_patches:
+            raise ValueError(
+                f"`region_masks` must have shape (num_region_frames, {num_patches}), one row of the patch grid's cells per "
+                f"(region, frame), got {tuple(region_masks.shape)}. Let the processor make it."
+            )
+        num_region_frames = len(region_masks)
+        if len(self.frame_index) != num_region_frames or int(self.lengths.sum()) != num_region_frames:
+            raise ValueError(
+                f"`region_masks` has {num_region_frames} rows, but `region_frame_index` has {len(self.frame_index)} and "
+                f"`region_lengths` adds up to {int(self.lengths.sum())}. All three must agree."
+            )
+        if len(self.num_tokens) != len(self.lengths):
+            raise ValueError(
+                f"`region_num_tokens` has {len(self.num_tokens)} entries for {len(self.lengths)} regions in "
+                "`region_lengths`. Pass one for each region."
+            )
+        if ((self.num_tokens < 1) | (self.num_tokens > self.lengths)).any():
+            raise ValueError(
+                f"`region_num_tokens` ({self.num_tokens.tolist()}) must lie between 1 and `region_lengths` "
+                f"({self.lengths.tolist()}) for each region."
+            )
+
+    def region_rows(
+        self, *, video_rows: np.ndarray, num_video_rows: int, num_images: int, num_extra_frames: int, num_frames: int
+    ) -> np.ndarray:
+        """Turn the frames of regions, which are counted within samples, into rows of the batch's patch features.
+
+        Args:
+            video_rows (`np.ndarray` of shape `(num_videos,)`): Row of each video mark.
+            num_video_rows (`int`): Rows of the videos.
+            num_images (`int`): Images of the batch.
+            num_extra_frames (`int`): Extra frames of the batch.
+            num_frames (`int`): Scene frames of each video.
+
+        Returns:
+            `np.ndarray` of shape `(num_region_frames,)`: Rows of the features of the scene frames of all video rows, then
+            all images, then all extra frames.
+
+        Raises:
+            ValueError: If `sample_counts` does not add up, or an index points outside its sample.
+        """
+        held = {"videos": len(video_rows), "images": num_images, "extra frames": num_extra_frames}
+        held["regions"] = len(self.lengths)
+        counts = self.counts if self.counts is not None else np.asarray([list(held.values())])
+        for total, (name, rows) in zip(counts.sum(axis=0), held.items(), strict=True):
+            if total != rows:
+                raise ValueError(
+                    f"`sample_counts` says {total} {name} in all, but the batch holds {rows}. Concatenate every tensor of "
+                    "the processor's outputs, in the order of the samples."
+                )
+        # Frames of each kind per sample, where each kind ends within its sample, and what came before in the batch.
+        frames = counts[:, :3] * np.asarray([num_frames, 1, 1])
+        before = counts[:, :3].cumsum(axis=0) - counts[:, :3]
+        sample = np.repeat(np.repeat(np.arange(len(counts)), counts[:, REGIONS]), self.lengths)
+        ends = frames.cumsum(axis=1)[sample]  # (num_region_frames, 3)
+        is_outside = (self.frame_index < 0) | (self.frame_index >= ends[:, 2])
+        if is_outside.any():
+            first = int(is_outside.argmax())
+            raise ValueError(
+                f"`region_frame_index` is {self.frame_index[first]} for a mask of sample {sample[first]}, which has "
+                f"{ends[first, 2]} frames (scene frames, images and extra frames together)."
+            )
+        kind = (self.frame_index[:, None] >= ends).sum(axis=1)  # 0 video, 1 image, 2 extra frame
+        begin = np.concatenate([np.zeros_like(ends[:, :1]), ends[:, :2]], axis=1)
+        within = self.frame_index - begin[np.arange(len(kind)), kind]
+        starts = np.asarray([0, num_video_rows * num_frames, num_video_rows * num_frames + num_images])
+        rows = starts[kind] + before[sample, kind] + within
+        on_video = kind == 0
+        mark = before[sample, VIDEOS][on_video] + within[on_video] // max(num_frames, 1)
+        rows[on_video] = video_rows[mark] * num_frames + within[on_video] % max(num_frames, 1)
+        return rows
+
+    def check_placeholders(self, outputs: Mapping[str, BaseModelOutputWithPooling]) -> None:
+        """Check, sample by sample where that is known, that placeholders and features agree in number.
+
+        Args:
+            outputs (`Mapping[str, BaseModelOutputWithPooling]`): Encoder outputs under `"video"`, `"image"`, `"region"`,
+                with one entry per mark.
+
+        Raises:
+            ValueError: If they differ; it names both numbers, and the sample where that is known.
+        """
+        batch = len(self.num_placeholders)
+        if self.counts is not None and len(self.counts) != batch:
+            raise ValueError(f"`sample_counts` has {len(self.counts)} rows for {batch} rows of `input_ids`.")
+        for column, (kind, column_of_counts) in enumerate(COLUMN_OF_KIND.items()):
+            num_placeholders = self.num_placeholders[:, column]
+            num_features = num_tokens_of(outputs[kind]) if kind in outputs else []
+            if self.counts is None:
+                if num_placeholders.sum() != sum(num_features):
+                    raise ValueError(
+                        f"The prompts have {num_placeholders.sum()} `<{kind}>` placeholder tokens, but the "
+                        f"{len(num_features)} {kind}(s) of the batch give {sum(num_features)} tokens. Make ids and media in "
+                        "one call of the processor."
+                    )
+                continue
+            counts = self.counts[:, column_of_counts]
+            if counts.sum() != len(num_features):
+                raise ValueError(
+                    f"`sample_counts` says {counts.sum()} {kind}s in all, but the batch holds {len(num_features)}."
+                )
+            for sample, sizes in enumerate(_deal(num_features, counts)):
+                if num_placeholders[sample] != sum(sizes):
+                    raise ValueError(
+                        f"Sample {sample} has {num_placeholders[sample]} `<{kind}>` placeholder tokens, but its "
+                        f"{len(sizes)} {kind}(s) give {sum(sizes)} tokens. Make ids and media in one call of the processor."
+                    )
+
+    def check_counts_given(self, batch: int, num_regions: int) -> None:
+        """Refuse a batch whose regions cannot be told apart.
+
+        Args:
+            batch (`int`): Samples of the batch.
+            num_regions (`int`): Regions of the batch.
+
+        Raises:
+            ValueError: If several samples share regions and `sample_counts` is missing.
+        """
+        if self.counts is None and batch > 1 and num_regions:
+            raise ValueError(
+                f"`sample_counts` is missing: {batch} samples share {num_regions} regions, and only it says whose they "
+                "are. Pass everything the processor returns."
+            )
+
+    def keep_last(
+        self, outputs: Mapping[str, BaseModelOutputWithPooling]
+    ) -> tuple[dict[str, BaseModelOutputWithPooling], "BatchLayout"]:
+        """Keep the features of the last marks of each sample, as many as the prompt has placeholders of.
+
+        Earlier marks stand in a cache already, when a conversation goes on.
+
+        Args:
+            outputs (`Mapping[str, BaseModelOutputWithPooling]`): Encoder outputs of the whole conversation, or of the new
+                marks only. Not changed.
+
+        Returns:
+            `tuple[dict, BatchLayout]`: New outputs with `pooler_output` only, a kind without new marks left out, and the
+            layout that belongs to them. Kinds whose samples cannot be told apart stay whole.
+        """
+        kept, counts = {}, None if self.counts is None else self.counts.copy()
+        for column, (kind, column_of_counts) in enumerate(COLUMN_OF_KIND.items()):
+            if kind not in outputs:
+                continue
+            sizes = num_tokens_of(outputs[kind])
+            if self.counts is None and len(self.num_placeholders) > 1:
+                kept[kind] = outputs[kind]
+                continue
+            of_sample = [len(sizes)] if self.counts is None else self.counts[:, column_of_counts]
+            rows, end = [], 0
+            for sample, count in enumerate(of_sample):
+                start = end = end + int(count)
+                while start > end - count and sum(sizes[start:end]) < self.num_placeholders[sample, column]:
+                    start -= 1
+                rows += range(start, end)
+                if counts is not None:
+                    counts[sample, column_of_counts] = end - start
+            if rows:
+                kept[kind] = take_rows(outputs[kind], rows)
+        return kept, replace(self, counts=counts)
+
+    def repeat_samples(
+        self, outputs: Mapping[str, BaseModelOutputWithPooling], num_copies: int
+    ) -> dict[str, BaseModelOutputWithPooling]:
+        """Repeat the features of each sample as a group, for beams and several return sequences.
+
+        Two regions A, B of one sample become A, B, A, B: repeating every region by itself (A, A, B, B) would hand the
+        second copy of the prompt the wrong one.
+
+        Args:
+            outputs (`Mapping[str, BaseModelOutputWithPooling]`): Encoder outputs of the batch. Not changed.
+            num_copies (`int`): How often each sample is repeated.
+
+        Returns:
+            `dict[str, BaseModelOutputWithPooling]`: New outputs with `pooler_output` only.
+        """
+        repeated = {}
+        for column, (kind, column_of_counts) in enumerate(COLUMN_OF_KIND.items()):
+            if kind not in outputs:
+                continue
+            sizes = num_tokens_of(outputs[kind])
+            if self.counts is not None:
+                counts = self.counts[:, column_of_counts]
+            elif len(self.num_placeholders) == 1:
+                counts = [len(sizes)]
+            else:  # videos and images all give equally many tokens
+                counts = self.num_placeholders[:, column] // max(sizes[0], 1)
+            groups = _deal(range(len(sizes)), counts)
+            repeated[kind] = take_rows(outputs[kind], [row for group in groups for row in [*group] * num_copies])
+        return repeated
 
 
-def _num_tokens(output: BaseModelOutputWithPooling) -> list[int]:
+def num_tokens_of(output: BaseModelOutputWithPooling) -> list[int]:
     """Return the tokens of each video, image or region of an encoder output."""
     return [len(tokens) for tokens in output.pooler_output]
 
 
-def check_sample_counts_given(batch: int, num_regions: int, sample_counts: torch.Tensor | None) -> None:
-    """Refuse a batch whose regions cannot be told apart.
+def take_rows(output: BaseModelOutputWithPooling, rows: Sequence[int]) -> BaseModelOutputWithPooling:
+    """Pick videos, images or regions of an encoder output, which holds one tensor or a list of them.
 
     Args:
-        batch (`int`): Samples of the batch.
-        num_regions (`int`): Regions of the batch.
-        sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): What says whose they are.
+        output (`BaseModelOutputWithPooling`): The output.
+        rows (`Sequence[int]`): What to pick, in the order wanted; repeats are allowed.
 
-    Raises:
-        ValueError: If several samples share regions and `sample_counts` is missing.
+    Returns:
+        `BaseModelOutputWithPooling`: A new output with `pooler_output` only.
     """
-    if sample_counts is None and batch > 1 and num_regions:
-        raise ValueError(
-            f"`sample_counts` is missing: {batch} samples share {num_regions} regions, and only it says whose they "
-            "are. Pass everything the processor returns."
+    features = output.pooler_output
+    if isinstance(features, torch.Tensor):
+        return BaseModelOutputWithPooling(
+            pooler_output=features.index_select(0, torch.as_tensor(rows, device=features.device))
         )
+    return BaseModelOutputWithPooling(pooler_output=[features[row] for row in rows])
 
 
-def check_placeholders(
-    input_ids: torch.Tensor,
-    outputs: dict[str, BaseModelOutputWithPooling],
-    sample_counts: torch.Tensor | None,
-    config: PlaceholderIds,
-) -> None:
-    """Check, sample by sample where that is known, that placeholders and features agree in number.
-
-    Args:
-        input_ids (`torch.LongTensor` of shape `(batch, sequence)`): Ids of prompts.
-        outputs (`dict[str, BaseModelOutputWithPooling]`): Encoder outputs under `"video"`, `"image"`, `"region"`.
-        sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions
-            of each sample.
-        config ([`PlaceholderIds`]): Configuration of the model, for its placeholder ids.
-
-    Raises:
-        ValueError: If they differ; it names both numbers, and the sample where that is known.
-    """
-    batch = len(input_ids)
-    if sample_counts is not None and len(sample_counts) != batch:
-        raise ValueError(f"`sample_counts` has {len(sample_counts)} rows for {batch} rows of `input_ids`.")
-    for kind, column in _COLUMNS.items():
-        num_placeholders = (input_ids == getattr(config, f"{kind}_token_id")).sum(dim=1).tolist()
-        num_features = _num_tokens(outputs[kind]) if kind in outputs else []
-        if sample_counts is not None:
-            counts = sample_counts[:, column].tolist()
-            if sum(counts) != len(num_features):
-                raise ValueError(
-                    f"`sample_counts` says {sum(counts)} {kind}s in all, but the batch holds {len(num_features)}."
-                )
-            position = 0
-            for sample, count in enumerate(counts):
-                expected = sum(num_features[position : position + count])
-                position += count
-                if num_placeholders[sample] != expected:
-                    raise ValueError(
-                        f"Sample {sample} has {num_placeholders[sample]} `<{kind}>` placeholder tokens, but its {count} "
-                        f"{kind}(s) give {expected} tokens. Make ids and media in one call of the processor."
-                    )
-        elif sum(num_placeholders) != sum(num_features):
-            raise ValueError(
-                f"The prompts have {sum(num_placeholders)} `<{kind}>` placeholder tokens, but the {len(num_features)} "
-                f"{kind}(s) of the batch give {sum(num_features)} tokens. Make ids and media in one call of the "
-                "processor."
-            )
+def _deal(items: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
+    """Cut items into consecutive groups of the given sizes."""
+    ends = np.cumsum(counts)
+    return [items[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
-def share_video(output: BaseModelOutputWithPooling, num_videos: int) -> BaseModelOutputWithPooling:
-    """Let the features of one video stand for all videos of a batch, as when many questions ask about one clip.
+# ---------------------------------------------------------------------------------------------------------------------
+# Batches as dictionaries: picking samples, and putting batches together
+# ---------------------------------------------------------------------------------------------------------------------
+
+# What each row of an input belongs to; inputs that are not listed have one row per sample.
+_OWNER = {
+    "pixel_values_videos": "video_row",
+    "video_row_ids": "video_row",
+    "video_ids": VIDEOS,
+    "pixel_values": IMAGES,
+    "region_pixel_values": EXTRA_FRAMES,
+    "region_lengths": REGIONS,
+    "region_num_tokens": REGIONS,
+    "region_masks": "region_frame",
+    "region_frame_index": "region_frame",
+}
+
+
+def rows_per_sample(batch: Mapping[str, Any], name: str) -> list[list[int]]:
+    """List the rows of an input that belong to each sample.
 
     Args:
-        output (`BaseModelOutputWithPooling`): Output of `get_video_features`.
-        num_videos (`int`): Videos that the batch refers to.
+        batch (`Mapping[str, Any]`): A batch with `sample_counts`, on the CPU.
+        name (`str`): Name of an input.
 
     Returns:
-        `BaseModelOutputWithPooling`: The same output, or one whose tensors are expanded views of it.
+        `list[list[int]]`: Rows of each sample in order. Rows of videos that several samples show are listed with each.
     """
-    if len(output.pooler_output) != 1 or num_videos < 2 or not isinstance(output.pooler_output, torch.Tensor):
-        return output
-    patches = output.last_hidden_state
-    return BaseModelOutputWithPooling(
-        pooler_output=output.pooler_output.expand(num_videos, -1, -1),
-        last_hidden_state=None if patches is None else patches.expand(num_videos, -1, -1, -1),
-    )
+    counts = np.asarray(batch["sample_counts"].tolist(), dtype=np.int64).reshape(-1, 4)
+    owner = _OWNER.get(name, "sample")
+    if owner == "sample":
+        return [[sample] for sample in range(len(counts))]
+    if owner == "video_row":
+        keys = (batch.get(key) for key in VIDEO_KEYS)
+        rows = BatchLayout(None, counts, *read_at_once(*keys)).video_rows(len(batch["pixel_values_videos"]))
+        return [list(dict.fromkeys(group.tolist())) for group in _deal(rows, counts[:, VIDEOS])]
+    if owner == "region_frame":
+        lengths = _deal(batch["region_lengths"].tolist(), counts[:, REGIONS])
+        sizes = [sum(of_sample) for of_sample in lengths]
+    else:
+        sizes = counts[:, owner]
+    return [list(group) for group in _deal(range(int(sum(sizes))), sizes)]
 
 
-def features_behind_cache(
-    outputs: dict[str, BaseModelOutputWithPooling],
-    new_ids: torch.Tensor,
-    sample_counts: torch.Tensor | None,
-    config: PlaceholderIds,
-) -> tuple[dict[str, BaseModelOutputWithPooling], torch.Tensor | None]:
-    """Keep the features of the marks that a cache does not hold yet: the last ones of each sample.
+def select_samples(batch: Mapping[str, Any], samples: Sequence[int]) -> dict[str, Any]:
+    """Make a batch of some samples of another, with the media and regions that belong to them.
 
     Args:
-        outputs (`dict[str, BaseModelOutputWithPooling]`): Encoder outputs of the whole conversation, or of the new
-            marks only. Not changed.
-        new_ids (`torch.LongTensor` of shape `(batch, sequence)`): Ids behind the cache.
-        sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions
-            of each sample that `outputs` holds.
-        config ([`PlaceholderIds`]): Configuration of the model, for its placeholder ids.
+        batch (`Mapping[str, Any]`): A batch with `sample_counts`. Values that are no tensors are carried over.
+        samples (`Sequence[int]`): Positions of the samples, in the order wanted; a sample may come again.
 
     Returns:
-        `tuple[dict, torch.LongTensor or None]`: New outputs with `pooler_output` only, a kind without new marks left
-        out, and the counts that belong to them. Kinds whose samples cannot be told apart stay whole.
+        `dict[str, Any]`: The new batch, in which each video stands once if it has keys. Inputs of which nothing is left
+        are absent.
     """
-    kept, counts = {}, None if sample_counts is None else sample_counts.clone()
-    for kind, output in outputs.items():
-        column = _COLUMNS[kind]
-        sizes = _num_tokens(output)
-        if counts is not None:
-            per_sample = counts[:, column].tolist()
-        elif len(new_ids) == 1:
-            per_sample = [len(sizes)]
-        else:
-            kept[kind] = output
+    selected = {}
+    for name, value in batch.items():
+        if not isinstance(value, torch.Tensor):
+            selected[name] = value
             continue
-        num_new = (new_ids == getattr(config, f"{kind}_token_id")).sum(dim=1).tolist()
-        rows, end = [], 0
-        for sample, count in enumerate(per_sample):
-            start = end = end + count
-            while start > end - count and sum(sizes[start:end]) < num_new[sample]:
-                start -= 1
-            rows += range(start, end)
-            if counts is not None:
-                counts[sample, column] = end - start
-        if rows:
-            kept[kind] = BaseModelOutputWithPooling(pooler_output=_take(output.pooler_output, rows))
-    return kept, counts
+        groups = rows_per_sample(batch, name)
+        rows = [row for sample in samples for row in groups[sample]]
+        if _OWNER.get(name) == "video_row" and "video_ids" in batch:
+            rows = list(dict.fromkeys(rows))
+        if rows or name == "sample_counts":
+            selected[name] = value[rows]
+    return selected
 
 
-def _take(features: torch.Tensor | Sequence[torch.Tensor], rows: list[int]) -> torch.Tensor | list[torch.Tensor]:
-    """Pick videos, images or regions of a `pooler_output`, which is one tensor or a list of them."""
-    return features[rows] if isinstance(features, torch.Tensor) else [features[row] for row in rows]
-
-
-def split_by_sample(
-    outputs: dict[str, BaseModelOutputWithPooling],
-    input_ids: torch.Tensor,
-    sample_counts: torch.Tensor | None,
-    config: PlaceholderIds,
-    *,
-    num_copies: int,
-) -> dict[str, BaseModelOutputWithPooling]:
-    """Repeat the features of each sample as a group, for beams and several return sequences.
-
-    Two regions A, B of one sample become A, B, A, B: repeating every region by itself (A, A, B, B) would hand the
-    second copy of the prompt the wrong one.
+def concatenate(batches: Sequence[Mapping[str, torch.Tensor]], *, pad_token_id: int, side: str = "left") -> dict:
+    """Put outputs of the processor together as one batch.
 
     Args:
-        outputs (`dict[str, BaseModelOutputWithPooling]`): Encoder outputs of the batch. Not changed.
-        input_ids (`torch.LongTensor` of shape `(batch, sequence)`): Ids of the prompts, not repeated yet.
-        sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): Videos, images, extra frames and regions
-            of each sample.
-        config ([`PlaceholderIds`]): Configuration of the model, for its placeholder ids.
-        num_copies (`int`): How often each sample is repeated.
+        batches (`Sequence[Mapping[str, torch.Tensor]]`): Outputs of the processor.
+        pad_token_id (`int`): Id that fills `input_ids` up.
+        side (`str`, *optional*, defaults to `"left"`): Where texts are filled up: `"left"` or `"right"`.
 
     Returns:
-        `dict[str, BaseModelOutputWithPooling]`: New outputs with `pooler_output` only.
+        `dict[str, torch.Tensor]`: All samples in order. A kind that only some batches have is that of those.
     """
-    repeated = {}
-    for kind, output in outputs.items():
-        features = output.pooler_output
-        if sample_counts is not None:
-            counts = sample_counts[:, _COLUMNS[kind]].tolist()
-        elif len(input_ids) == 1:
-            counts = [len(features)]
-        else:  # videos and images all give equally many tokens
-            num_placeholders = (input_ids == getattr(config, f"{kind}_token_id")).sum(dim=1)
-            counts = (num_placeholders // len(features[0])).tolist()
-        order, start = [], 0
-        for count in counts:
-            order += list(range(start, start + count)) * num_copies
-            start += count
-        repeated[kind] = BaseModelOutputWithPooling(pooler_output=_take(features, order))
-    return repeated
+    if any("video_ids" in batch for batch in batches):
+        batches = [_with_keys(batch, number) for number, batch in enumerate(batches)]
+    length = max(batch["input_ids"].shape[1] for batch in batches)
+    fillers = {"input_ids": pad_token_id, "attention_mask": 0, "labels": -100}
+    joined = {}
+    for name in dict.fromkeys(name for batch in batches for name in batch):
+        parts = [batch[name] for batch in batches if name in batch]
+        if name in fillers:
+            gaps = [length - part.shape[1] for part in parts]
+            widths = [(gap, 0) if side == "left" else (0, gap) for gap in gaps]
+            pairs = zip(parts, widths, strict=True)
+            parts = [nn.functional.pad(part, width, value=fillers[name]) for part, width in pairs]
+        joined[name] = torch.cat(parts)
+    return joined
+
+
+def _with_keys(batch: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
+    """Give the videos of a batch keys, if it has videos without; content keys are positive, these are not."""
+    if "pixel_values_videos" not in batch or "video_ids" in batch:
+        return dict(batch)
+    num_videos = len(batch["pixel_values_videos"])
+    keys = -1 - number * (1 << 32) - torch.arange(num_videos)
+    return {**batch, "video_ids": keys, "video_row_ids": keys}
+
+
+__all__ = [
+    "BatchLayout",
+    "PlaceholderIds",
+    "check_no_unknown_media_keys",
+    "concatenate",
+    "read_at_once",
+    "rows_per_sample",
+    "select_samples",
+    "starts_of_runs",
+    "take_rows",
+]

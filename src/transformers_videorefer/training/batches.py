@@ -7,24 +7,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from transformers_videorefer.inputs.layout import EXTRA_FRAMES, IMAGES, REGIONS, VIDEOS, rows_per_sample
+
 
 IGNORED = -100
-# Columns of `sample_counts`.
-VIDEOS, IMAGES, EXTRA_FRAMES, REGIONS = range(4)
-# Inputs with one row per video, image, extra frame and region; `region_masks` and `region_frame_index` have one per
-# frame of a region, and everything else one per sample.
-_COLUMN_OF_INPUT = {
-    "pixel_values_videos": VIDEOS,
-    "video_index": VIDEOS,
-    "pixel_values": IMAGES,
-    "region_pixel_values": EXTRA_FRAMES,
-    "region_pixel_index": EXTRA_FRAMES,
-    "region_lengths": REGIONS,
-    "region_num_tokens": REGIONS,
-}
-_PER_REGION_FRAME = ("region_masks", "region_frame_index")
 # Where rows share media, pixels hold the distinct ones, and the index tells which each one of the batch is.
 INDEX_OF_PIXELS = {"pixel_values_videos": "video_index", "region_pixel_values": "region_pixel_index"}
+# The inputs whose rows the two are counted like.
+_COUNTED_LIKE = {"video_index": "video_ids", "region_pixel_index": "region_pixel_values"}
 # What auxiliary losses learn from: name of the loss -> one row per region.
 REGION_TARGETS = "region_targets"
 
@@ -111,24 +101,16 @@ def select_rows(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]
         `dict[str, Any]`: The new batch. Padding that no row needs any more is cut off on the right; inputs of which
         nothing is left are absent.
     """
-    counts = batch["sample_counts"]
-    lengths = batch.get("region_lengths")
     selected = {}
     for name, value in batch.items():
         if name == REGION_TARGETS:
-            targets = {key: _select_groups(one, counts[:, REGIONS], rows) for key, one in value.items()}
+            of_rows = _rows_of(batch, "region_lengths", rows)
+            targets = {key: one[of_rows] for key, one in value.items()}
             selected.update({name: targets} if any(map(len, targets.values())) else {})
         elif not isinstance(value, torch.Tensor) or INDEX_OF_PIXELS.get(name) in batch:
             selected[name] = value
-        elif name in _COLUMN_OF_INPUT:
-            selected[name] = _select_groups(value, counts[:, _COLUMN_OF_INPUT[name]], rows)
-        elif name in _PER_REGION_FRAME:
-            region_owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts[:, REGIONS])
-            frames = torch.zeros(len(counts), dtype=torch.long, device=counts.device)
-            frames.index_add_(0, region_owner, lengths.to(frames))
-            selected[name] = _select_groups(value, frames, rows)
         else:
-            selected[name] = value[list(rows)]
+            selected[name] = value[_rows_of(batch, _COUNTED_LIKE.get(name, name), rows)]
     for name, index_name in INDEX_OF_PIXELS.items():
         if index_name in selected:
             kept, selected[index_name] = selected[index_name].unique(return_inverse=True)
@@ -141,9 +123,10 @@ def select_rows(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]
     return _cut_padding(selected)
 
 
-def _select_groups(value: torch.Tensor, group_sizes: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    groups = value.split(group_sizes.tolist())
-    return torch.cat([groups[row] for row in rows]) if rows else value[:0]
+def _rows_of(batch: Mapping[str, Any], name: str, samples: Sequence[int]) -> list[int]:
+    """List the rows of an input that belong to some samples, in their order."""
+    groups = rows_per_sample(batch, name)
+    return [row for sample in samples for row in groups[sample]]
 
 
 def _cut_padding(batch: dict[str, Any]) -> dict[str, Any]:
@@ -171,11 +154,14 @@ def media_per_row(batch: Mapping[str, Any], num_patches: int) -> list[dict[tuple
     num_frames = 0 if videos is None else videos.shape[1]
     media: list[dict[tuple[str, int], int]] = [{} for _ in batch["sample_counts"]]
     for name, size in (("pixel_values_videos", num_frames), ("pixel_values", 1), ("region_pixel_values", 1)):
-        counts = batch["sample_counts"][:, _COLUMN_OF_INPUT[name]].tolist()
-        index = batch.get(INDEX_OF_PIXELS.get(name))
-        positions = iter(range(sum(counts)) if index is None else index.tolist())
-        for of_row, count in zip(media, counts, strict=True):
-            of_row.update({(name, next(positions)): size * num_patches for _ in range(count)})
+        if name not in batch:
+            continue
+        index_name = INDEX_OF_PIXELS.get(name)
+        index = batch.get(index_name)
+        groups = rows_per_sample(batch, name if index is None else _COUNTED_LIKE[index_name])
+        for of_row, group in zip(media, groups, strict=True):
+            positions = group if index is None else index[group].tolist()
+            of_row.update({(name, position): size * num_patches for position in positions})
     return media
 
 

@@ -10,7 +10,7 @@ from transformers_videorefer.models.videorefer.modeling_videorefer import VideoR
 from .batches import MediaSizes
 from .config import VideoReferSFTConfig
 from .guards import GuardedCollator
-from .scenes import SharingCollator
+from .scenes import IndexingCollator, SharingCollator
 
 
 def load_model(name: str, args: VideoReferSFTConfig, quantization_config: Any = None) -> PreTrainedModel:
@@ -57,6 +57,9 @@ def make_collator(processor: ProcessorMixin, args: VideoReferSFTConfig, sizes: M
         **options,
     )
     guarded = GuardedCollator(
-        collator, sizes, max_length=args.max_length, max_visual_tokens=args.max_visual_tokens_per_batch
+        IndexingCollator(collator),
+        sizes,
+        max_length=args.max_length,
+        max_visual_tokens=args.max_visual_tokens_per_batch,
     )
     return SharingCollator(guarded)

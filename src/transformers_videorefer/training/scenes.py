@@ -3,13 +3,35 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from transformers_videorefer.inputs.layout import REGION_INPUTS, resolve_region_frames
+from transformers_videorefer.inputs.layout import REGION_INPUTS, VIDEO_KEYS, BatchLayout, read_at_once, take_rows
 
 from .batches import INDEX_OF_PIXELS, CollatorWrapper
+
+
+class IndexingCollator(CollatorWrapper):
+    """Calls a collator and names the row of each video by its position in place of its key."""
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Make a batch.
+
+        Args:
+            rows (`Sequence[Mapping]`): The rows.
+
+        Returns:
+            `dict[str, Any]`: What the collator makes of them; where rows share videos, `video_index` as in `share_media`
+            stands for `video_ids` and `video_row_ids`.
+        """
+        batch = dict(self.collator(rows))
+        keys = [batch.pop(name, None) for name in VIDEO_KEYS]
+        if keys[0] is not None:
+            index = BatchLayout(None, None, *read_at_once(*keys)).video_rows(len(batch["pixel_values_videos"]))
+            if len(index) > len(batch["pixel_values_videos"]):
+                batch["video_index"] = torch.from_numpy(index)
+        return batch
 
 
 class SharingCollator(CollatorWrapper):
@@ -107,39 +129,34 @@ def encode_shared_media(
         kwargs.pop(name, None) for name in ("pixel_values_videos", "pixel_values", "region_pixel_values")
     )
     distinct = model.encode_media(pixel_values_videos=videos, pixel_values=images)
-    device = next(pixels.device for pixels in (videos, images, frames) if pixels is not None)
-    video_index = _index(kwargs.pop("video_index", None), videos, device)
-    frame_index = _index(kwargs.pop("region_pixel_index", None), frames, device)
+    video_index, frame_index = read_at_once(kwargs.pop("video_index", None), kwargs.pop("region_pixel_index", None))
+    video_index = np.arange(_length(videos)) if video_index is None else video_index
+    frame_index = np.arange(_length(frames)) if frame_index is None else frame_index
     outputs = dict(distinct)
     if videos is not None:
         # Patch features stay as they are: regions read them off the distinct videos.
-        outputs["video"] = BaseModelOutputWithPooling(pooler_output=distinct["video"].pooler_output[video_index])
+        outputs["video"] = take_rows(distinct["video"], video_index)
     regions = {name: kwargs.pop(name, None) for name in REGION_INPUTS}
     if regions["region_lengths"] is not None:
         num_scene_frames = 0 if videos is None else videos.shape[1]
-        num_images = 0 if images is None else len(images)
-        rows = resolve_region_frames(
-            regions["region_frame_index"],
-            regions["region_lengths"],
-            kwargs.get("sample_counts"),
-            num_rows={"videos": len(video_index), "images": num_images, "extra frames": len(frame_index)},
-            num_frames_per_video=num_scene_frames,
+        rows = BatchLayout.read({**regions, "sample_counts": kwargs.get("sample_counts")}).region_rows(
+            video_rows=video_index,
+            num_video_rows=_length(videos),
+            num_images=_length(images),
+            num_extra_frames=len(frame_index),
+            num_frames=num_scene_frames,
         )
-        num_distinct = 0 if videos is None else videos.shape[0] * num_scene_frames
-        scene_frames = video_index[:, None] * num_scene_frames + torch.arange(num_scene_frames, device=rows.device)
-        image_rows = num_distinct + torch.arange(num_images, device=rows.device)
-        distinct_rows = torch.cat([scene_frames.flatten(), image_rows, num_distinct + num_images + frame_index])
+        first_extra = _length(videos) * num_scene_frames + _length(images)
+        is_extra = rows >= first_extra
+        rows[is_extra] = first_extra + frame_index[rows[is_extra] - first_extra]
         # All distinct frames as one sample, whose frames are counted through.
         outputs["region"] = model.get_region_features(
-            **{**regions, "region_frame_index": distinct_rows[rows]},
+            **{**regions, "region_frame_index": torch.from_numpy(rows)},
             region_pixel_values=frames,
             mm_encoder_outputs=distinct,
         )
     return args, {**kwargs, "mm_encoder_outputs": outputs}
 
 
-def _index(index: torch.Tensor | None, pixels: torch.Tensor | None, device: torch.device) -> torch.Tensor:
-    """Return which picture each one of the batch is, also where none came again."""
-    if index is not None:
-        return index
-    return torch.arange(0 if pixels is None else len(pixels), device=device)
+def _length(pixels: torch.Tensor | None) -> int:
+    return 0 if pixels is None else len(pixels)

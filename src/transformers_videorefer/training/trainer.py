@@ -26,7 +26,7 @@ from .optimizers import build_optimizer, learning_rates_of, parameter_groups
 from .progress import ProgressCallback
 from .sampling import check_order, is_ordered, sample_same_videos
 from .saving import SavingMixin
-from .scenes import encode_shared_media
+from .scenes import IndexingCollator, encode_shared_media
 from .sharding import add_made_up_row, gather_head, kinds_in_use
 from .stages import freeze_all_but, hold_in_float32, module_of_parameter
 from .starting import first_rows, standardize_regions
@@ -108,6 +108,8 @@ class VideoReferSFTTrainer(SavingMixin, EvaluationMixin, SFTTrainer):
         if data_collator is None:
             data_collator = make_collator(processing_class, args, self._sizes)
             self._eval_collator = make_collator(processing_class, args, self._sizes)  # stays at its first epoch
+        else:
+            data_collator = IndexingCollator(data_collator)
         if auxiliary_losses:
             data_collator = TargetCollator(data_collator, auxiliary_losses)
         super().__init__(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedModel
@@ -29,16 +30,13 @@ from transformers_videorefer.checkpoints.loading import (
 )
 from transformers_videorefer.checkpoints.saving import VideoReferSavingMixin
 from transformers_videorefer.inputs.layout import (
-    PIXEL_INPUTS,
+    MEDIA_INPUTS,
     REGION_INPUTS,
+    BatchLayout,
     check_no_unknown_media_keys,
-    check_placeholders,
-    check_region_inputs,
-    check_sample_counts_given,
-    features_behind_cache,
-    resolve_region_frames,
-    share_video,
-    split_by_sample,
+    read_at_once,
+    starts_of_runs,
+    take_rows,
 )
 from transformers_videorefer.models.videorefer.configuration_videorefer import AUTO_MAP, VideoReferConfig
 from transformers_videorefer.models.videorefer.connector_videorefer import VideoReferSTCConnector
@@ -157,6 +155,19 @@ def _map_tensors(
     )
 
 
+def _drop_what_is_encoded(
+    outputs: Mapping[str, BaseModelOutputWithPooling] | None, inputs: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, BaseModelOutputWithPooling], dict[str, torch.Tensor]]:
+    """Return the outputs there are, and the inputs of which they hold nothing yet."""
+    outputs = {kind: output for kind, output in (outputs or {}).items() if output is not None}
+    kind_of = {"pixel_values_videos": "video", "pixel_values": "image"}
+    return outputs, {
+        name: value
+        for name, value in inputs.items()
+        if kind_of.get(name, "region" if name.startswith("region_") else None) not in outputs
+    }
+
+
 class VideoReferModel(VideoReferPreTrainedModel):
     """VideoRefer without a language modelling head (VideoRefer, figure 3).
 
@@ -204,19 +215,43 @@ class VideoReferModel(VideoReferPreTrainedModel):
         )
 
     def _encode_frames(
-        self, pixel_values: torch.Tensor, kwargs: Mapping[str, Any] | None = None
+        self, pixel_values: torch.Tensor, is_new: np.ndarray | None = None, asked: Mapping[str, Any] | None = None
     ) -> BaseModelOutputWithPooling:
-        """Run the vision tower over `(num_frames, 3, H, W)`; `last_hidden_state` is `(num_frames, num_patches, size)`."""
+        """Run the vision tower over `(num_frames, 3, H, W)`; `last_hidden_state` is `(num_frames, num_patches, size)`.
+
+        `is_new` says which frames differ from the one before, where that was read already; of `asked` the keywords of the
+        tower count.
+        """
         pixel_values = pixel_values.to(self.vision_tower.embeddings.patch_embedding.weight.dtype)
-        asked = {name: value for name, value in (kwargs or {}).items() if name.startswith("output_")}
-        # A file with fewer frames than scene slots repeats frames, side by side: encode each run once.
-        is_new = (pixel_values[1:] != pixel_values[:-1]).flatten(1).any(dim=1)
+        kwargs = {name: value for name, value in (asked or {}).items() if name.startswith("output_")}
+        if is_new is None:
+            (is_new,) = read_at_once(starts_of_runs(pixel_values))
         if is_new.all():
-            return self.vision_tower(pixel_values, return_dict=True, **asked)
-        run_ids = nn.functional.pad(is_new.long().cumsum(0), (1, 0))
-        is_first = nn.functional.pad(is_new, (1, 0), value=True)
-        output = self.vision_tower(pixel_values[is_first], return_dict=True, **asked)
-        return _map_tensors(output, lambda tensor: tensor[run_ids])
+            return self.vision_tower(pixel_values, return_dict=True, **kwargs)
+        # Each run of equal frames is encoded once.
+        firsts, run_ids = (
+            torch.as_tensor(rows, device=pixel_values.device) for rows in (np.flatnonzero(is_new), is_new.cumsum() - 1)
+        )
+        output = self.vision_tower(pixel_values.index_select(0, firsts), return_dict=True, **kwargs)
+        return _map_tensors(output, lambda tensor: tensor.index_select(0, run_ids))
+
+    def _encode_videos(
+        self, pixel_values: torch.Tensor, is_new: np.ndarray | None = None, asked: Mapping[str, Any] | None = None
+    ) -> BaseModelOutputWithPooling:
+        """Encode scene frames `(num_videos, num_frames, 3, H, W)`, see [`get_video_features`]."""
+        size = pixel_values.shape[:2]
+        output = self._encode_frames(pixel_values.flatten(0, 1), is_new, asked)
+        output = _map_tensors(output, lambda tensor: tensor.unflatten(0, size))
+        output.pooler_output = self.connector(output.last_hidden_state)
+        return output
+
+    def _encode_images(
+        self, pixel_values: torch.Tensor, is_new: np.ndarray | None = None, asked: Mapping[str, Any] | None = None
+    ) -> BaseModelOutputWithPooling:
+        """Encode still images `(num_images, 3, H, W)`, see [`get_image_features`]."""
+        output = self._encode_frames(pixel_values, is_new, asked)
+        output.pooler_output = self.connector.forward_images(output.last_hidden_state)
+        return output
 
     @can_return_tuple
     def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
@@ -234,11 +269,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
             embeddings and of each of the `config.num_vision_layers` layers that are built, and `attentions` those of
             the layers, both with (num_videos, num_frames) in front.
         """
-        size = pixel_values_videos.shape[:2]
-        output = self._encode_frames(pixel_values_videos.flatten(0, 1), kwargs)
-        output = _map_tensors(output, lambda tensor: tensor.unflatten(0, size))
-        output.pooler_output = self.connector(output.last_hidden_state)
-        return output
+        return self._encode_videos(pixel_values_videos, asked=kwargs)
 
     @can_return_tuple
     def get_image_features(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
@@ -253,9 +284,7 @@ class VideoReferModel(VideoReferPreTrainedModel):
             scene tokens, `last_hidden_state` of shape `(num_images, num_patches, vision_size)` the patch features;
             `hidden_states` and `attentions` as in [`get_video_features`], with num_images in front.
         """
-        output = self._encode_frames(pixel_values, kwargs)
-        output.pooler_output = self.connector.forward_images(output.last_hidden_state)
-        return output
+        return self._encode_images(pixel_values, asked=kwargs)
 
     @can_return_tuple
     def get_region_features(
@@ -269,6 +298,8 @@ class VideoReferModel(VideoReferPreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         sample_counts: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        video_ids: torch.Tensor | None = None,
+        video_row_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """Encode regions. Shapes and meanings of the inputs are those of [`VideoReferModel.forward`].
@@ -289,6 +320,8 @@ class VideoReferModel(VideoReferPreTrainedModel):
                 regions of each sample; needed for more than one sample.
             mm_encoder_outputs (`dict[str, BaseModelOutputWithPooling]`, *optional*): Outputs of
                 [`get_video_features`] under `"video"` and of [`get_image_features`] under `"image"`.
+            video_ids (`torch.LongTensor` of shape `(num_videos,)`, *optional*): Key of what each video mark shows.
+            video_row_ids (`torch.LongTensor` of shape `(num_video_rows,)`, *optional*): Key of each encoded video.
             kwargs: Ignored, so that all outputs of the processor may be passed.
 
         Returns:
@@ -299,56 +332,60 @@ class VideoReferModel(VideoReferPreTrainedModel):
         Raises:
             ValueError: If counts, indices or shapes do not fit together.
         """
-        given = dict(mm_encoder_outputs or {})
-        if given.get("video") is None and pixel_values_videos is not None:
-            given["video"] = self.get_video_features(pixel_values_videos, return_dict=True)
-        if given.get("image") is None and pixel_values is not None:
-            given["image"] = self.get_image_features(pixel_values, return_dict=True)
-        patches = []  # patch features of all frames of the batch: videos, images, extra frames
-        num_frames_per_video = 0
-        for name, output in (("video", given.get("video")), ("image", given.get("image"))):
-            if output is None:
-                continue
-            if output.last_hidden_state is None:
+        inputs = {
+            "region_masks": region_masks,
+            "region_frame_index": region_frame_index,
+            "region_lengths": region_lengths,
+            "region_num_tokens": region_num_tokens,
+            "region_pixel_values": region_pixel_values,
+            "pixel_values_videos": pixel_values_videos,
+            "pixel_values": pixel_values,
+            "video_ids": video_ids,
+            "video_row_ids": video_row_ids,
+        }
+        encoded = {kind: output for kind, output in (mm_encoder_outputs or {}).items() if kind != "region"}
+        return self.encode_media(encoded, sample_counts, **inputs)["region"]
+
+    def _encode_regions(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        outputs: Mapping[str, BaseModelOutputWithPooling],
+        layout: BatchLayout,
+    ) -> BaseModelOutputWithPooling:
+        """Pool, merge and project regions from the patch features of encoded videos and images and of extra frames."""
+        patches = {}  # of all frames of the batch: videos, images, extra frames
+        for kind in ("video", "image"):
+            patches[kind] = outputs[kind].last_hidden_state if kind in outputs else None
+            if kind in outputs and patches[kind] is None:
                 raise ValueError(
-                    f'`mm_encoder_outputs["{name}"]` has no `last_hidden_state`, which regions are pooled from. Pass '
-                    f"the output of `get_{name}_features` as it is, or add the output of `get_region_features` under "
+                    f'`mm_encoder_outputs["{kind}"]` has no `last_hidden_state`, which regions are pooled from. Pass '
+                    f"the output of `get_{kind}_features` as it is, or add the output of `get_region_features` under "
                     '"region".'
                 )
-            patches.append(output.last_hidden_state.flatten(0, -3))
-            if name == "video":
-                num_frames_per_video = output.last_hidden_state.shape[1]
-        if region_pixel_values is not None:
-            patches.append(self._encode_frames(region_pixel_values).last_hidden_state)
-        num_rows = {
-            "videos": len(given["video"].last_hidden_state) if given.get("video") is not None else 0,
-            "images": len(given["image"].last_hidden_state) if given.get("image") is not None else 0,
-            "extra frames": len(region_pixel_values) if region_pixel_values is not None else 0,
-        }
-        device = self.region_encoder.linear_1.weight.device
-        features = torch.cat([part.to(device) for part in patches]) if patches else None
-        regions = (region_masks, region_frame_index, region_lengths, region_num_tokens)
-        regions = tuple(part.to(device) for part in regions)
-        check_region_inputs(*regions, num_patches=self.config.grid_size**2)
-        frame_index = resolve_region_frames(
-            regions[1],
-            regions[2],
-            None if sample_counts is None else sample_counts.to(device),
-            num_rows=num_rows,
-            num_frames_per_video=num_frames_per_video,
+        layout.check_regions(inputs["region_masks"], num_patches=self.config.grid_size**2)
+        videos, extra = patches["video"], inputs.get("region_pixel_values")
+        num_video_rows, num_frames = (0, 0) if videos is None else videos.shape[:2]
+        rows = layout.region_rows(
+            video_rows=layout.video_rows(num_video_rows, is_encoded="pixel_values_videos" not in inputs),
+            num_video_rows=num_video_rows,
+            num_images=0 if patches["image"] is None else len(patches["image"]),
+            num_extra_frames=0 if extra is None else len(extra),
+            num_frames=num_frames,
         )
-        tokens, frame_tokens = self.region_encoder(features, regions[0], frame_index, regions[2], regions[3])
+        if extra is not None:
+            patches["extra"] = self._encode_frames(extra, layout.is_new["region_pixel_values"]).last_hidden_state
+        features = torch.cat([part.flatten(0, -3) for part in patches.values() if part is not None])
+        masks = inputs["region_masks"].to(features.device)
+        tokens, frame_tokens = self.region_encoder(features, masks, rows, layout.lengths, layout.num_tokens)
         return BaseModelOutputWithPooling(
-            last_hidden_state=frame_tokens, pooler_output=tokens.split(region_num_tokens.tolist())
+            last_hidden_state=frame_tokens, pooler_output=tokens.split(layout.num_tokens.tolist())
         )
 
     def encode_media(
         self,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         sample_counts: torch.Tensor | None = None,
-        pixel_values_videos: torch.Tensor | None = None,
-        pixel_values: torch.Tensor | None = None,
-        **region_inputs: torch.Tensor | None,
+        **inputs: torch.Tensor | None,
     ) -> dict[str, BaseModelOutputWithPooling]:
         """Encode whatever a batch holds that `mm_encoder_outputs` does not hold yet; what it holds goes first.
 
@@ -356,34 +393,47 @@ class VideoReferModel(VideoReferPreTrainedModel):
             mm_encoder_outputs (`dict[str, BaseModelOutputWithPooling]`, *optional*): What is encoded already, under
                 `"video"`, `"image"` and `"region"`. Not changed. One video may stand for all videos of the batch.
             sample_counts (`torch.LongTensor` of shape `(batch, 4)`, *optional*): See [`VideoReferModel.forward`].
-            pixel_values_videos (`torch.Tensor`, *optional*): See [`VideoReferModel.forward`].
-            pixel_values (`torch.Tensor`, *optional*): See [`VideoReferModel.forward`].
-            region_inputs (`torch.Tensor`, *optional*): The `region_*` inputs of [`VideoReferModel.forward`].
+            inputs (`torch.Tensor`, *optional*): The media inputs of [`VideoReferModel.forward`] by name.
 
         Returns:
             `dict[str, BaseModelOutputWithPooling]`: The outputs under `"video"`, `"image"` and `"region"`, as far as
-            the batch has them.
+            the batch has them: scene and object tokens once for each mark.
 
         Raises:
-            ValueError: If region inputs are incomplete or do not fit.
+            ValueError: If region inputs are incomplete or do not fit, or a video has no row.
         """
-        outputs = {name: output for name, output in (mm_encoder_outputs or {}).items() if output is not None}
-        region_inputs = {name: value for name, value in region_inputs.items() if value is not None}
-        if "video" not in outputs and pixel_values_videos is not None:
-            outputs["video"] = self.get_video_features(pixel_values_videos, return_dict=True)
-        elif "video" in outputs and sample_counts is not None:
-            outputs["video"] = share_video(outputs["video"], int(sample_counts[:, 0].sum()))
-        if "image" not in outputs and pixel_values is not None:
-            outputs["image"] = self.get_image_features(pixel_values, return_dict=True)
-        if "region" not in outputs and region_inputs:
-            missing = sorted(set(REGION_INPUTS) - set(region_inputs))
-            if missing:
-                raise ValueError(
-                    f"{', '.join(f'`{name}`' for name in missing)} missing beside the other region inputs."
-                )
-            outputs["region"] = self.get_region_features(
-                **region_inputs, sample_counts=sample_counts, mm_encoder_outputs=outputs, return_dict=True
-            )
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        outputs, inputs = _drop_what_is_encoded(mm_encoder_outputs, inputs)
+        layout = BatchLayout.read({**inputs, "sample_counts": sample_counts})
+        return self._encode_media(outputs, inputs, layout)
+
+    def _encode_media(
+        self,
+        outputs: dict[str, BaseModelOutputWithPooling],
+        inputs: Mapping[str, torch.Tensor],
+        layout: BatchLayout,
+    ) -> dict[str, BaseModelOutputWithPooling]:
+        """Encode inputs beside what is encoded already; the result has one entry per mark."""
+        missing = sorted(set(REGION_INPUTS) - set(inputs))
+        has_regions = any(name.startswith("region_") for name in inputs)
+        if has_regions and missing:
+            raise ValueError(f"{', '.join(f'`{name}`' for name in missing)} missing beside the other region inputs.")
+        outputs = dict(outputs)
+        for kind, name, encode in (
+            ("video", "pixel_values_videos", self._encode_videos),
+            ("image", "pixel_values", self._encode_images),
+        ):
+            if name in inputs:
+                outputs[kind] = encode(inputs[name], layout.is_new[name])
+        if has_regions:
+            outputs["region"] = self._encode_regions(inputs, outputs, layout)
+        if "video" in outputs:
+            video = outputs["video"]
+            rows = layout.video_rows(len(video.pooler_output), is_encoded="pixel_values_videos" not in inputs)
+            if not np.array_equal(rows, np.arange(len(video.pooler_output))):
+                # Patch features stay as they are: only the tokens are needed once for each mark.
+                outputs["video"] = take_rows(video, rows)
+                outputs["video"].last_hidden_state = video.last_hidden_state
         return outputs
 
     def _embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
@@ -409,28 +459,29 @@ class VideoReferModel(VideoReferPreTrainedModel):
         return self.config.video_token_id, self.config.image_token_id, self.config.region_token_id
 
     def _fill_placeholders(
-        self,
-        input_ids: torch.Tensor,
-        outputs: dict[str, BaseModelOutputWithPooling],
-        sample_counts: torch.Tensor | None,
-        num_prompt_tokens: int | None,
+        self, input_ids: torch.Tensor, outputs: dict[str, BaseModelOutputWithPooling], num_prompt_tokens: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Embed ids, with scene and object tokens in the place of their placeholders; return also those tokens."""
-        inputs_embeds = self._embed_tokens(input_ids)
-        if num_prompt_tokens == 0:
-            return inputs_embeds, {}
-        prompt_ids = input_ids if num_prompt_tokens is None else input_ids[:, :num_prompt_tokens]
-        check_placeholders(prompt_ids, outputs, sample_counts, self.config)
-        tokens = {}
+        inputs_embeds, tokens = self._embed_tokens(input_ids), {}
         for kind, output in outputs.items():
             features = output.pooler_output
             if not isinstance(features, torch.Tensor):
                 features = torch.cat(tuple(features))
             tokens[kind] = features.to(inputs_embeds)
             mask = input_ids == getattr(self.config, f"{kind}_token_id")
-            mask[:, prompt_ids.shape[1] :] = False
+            mask[:, num_prompt_tokens:] = False
             inputs_embeds = inputs_embeds.masked_scatter(mask.unsqueeze(-1), tokens[kind])
         return inputs_embeds, tokens
+
+    @staticmethod
+    def _is_decoding_step(
+        input_ids: torch.Tensor, num_prompt_tokens: int | None, cache: Cache | None, *, has_media: bool
+    ) -> bool:
+        """Whether ids stand behind the prompt, so that a placeholder among them was generated or proposed."""
+        if num_prompt_tokens is not None or has_media or cache is None:
+            return num_prompt_tokens == 0
+        # One token needs no look at the length, which a static cache keeps as a tensor: the step compiles whole.
+        return input_ids.shape[1] == 1 or cache.get_seq_length() > 0
 
     @can_return_tuple
     @accept_old_cache_name
@@ -453,6 +504,8 @@ class VideoReferModel(VideoReferPreTrainedModel):
         num_prompt_tokens: int | None = None,
         use_cache: bool | None = None,
         cache: Cache | None = None,
+        video_ids: torch.LongTensor | None = None,
+        video_row_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> VideoReferModelOutputWithPast:
         r"""Run the model. All inputs beside the usual ones are made by [`VideoReferProcessor`].
@@ -488,6 +541,10 @@ class VideoReferModel(VideoReferPreTrainedModel):
             use_cache (`bool`, *optional*): Whether to return the cache.
             cache (`Cache`, *optional*): Keys and values of earlier tokens, under the name of transformers 5.24 and
                 later. It goes before `past_key_values`.
+            video_ids (`torch.LongTensor` of shape `(num_videos,)`, *optional*): Key of what each video mark shows. With
+                `video_row_ids` a video that several marks show has one row in `pixel_values_videos`.
+            video_row_ids (`torch.LongTensor` of shape `(num_video_rows,)`, *optional*): Key of each row of
+                `pixel_values_videos`, which then need not be one per mark.
             kwargs: Library arguments, passed to the language model.
 
         Returns:
@@ -500,34 +557,41 @@ class VideoReferModel(VideoReferPreTrainedModel):
         check_no_unknown_media_keys(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
-        if input_ids is not None and region_lengths is not None:
-            check_sample_counts_given(len(input_ids), len(region_lengths), sample_counts)
-        outputs = self.encode_media(
-            mm_encoder_outputs,
-            sample_counts,
-            pixel_values_videos=pixel_values_videos,
-            pixel_values=pixel_values,
-            region_pixel_values=region_pixel_values,
-            region_masks=region_masks,
-            region_frame_index=region_frame_index,
-            region_lengths=region_lengths,
-            region_num_tokens=region_num_tokens,
-        )
         cache = past_key_values if cache is None else cache
+        inputs = {
+            "pixel_values_videos": pixel_values_videos,
+            "pixel_values": pixel_values,
+            "region_pixel_values": region_pixel_values,
+            "region_masks": region_masks,
+            "region_frame_index": region_frame_index,
+            "region_lengths": region_lengths,
+            "region_num_tokens": region_num_tokens,
+            "video_ids": video_ids,
+            "video_row_ids": video_row_ids,
+        }
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        outputs, inputs = _drop_what_is_encoded(mm_encoder_outputs, inputs)
         tokens: dict[str, torch.Tensor] = {}
-        if input_ids is not None:
-            # With a cache and no media this is a decoding step: a placeholder id here was generated or proposed.
-            # (One token needs no look at the length, which a static cache keeps as a tensor: the step compiles whole.)
-            if num_prompt_tokens is None and not outputs and cache is not None:
-                if input_ids.shape[1] == 1 or cache.get_seq_length() > 0:
-                    num_prompt_tokens = 0
-            inputs_embeds, tokens = self._fill_placeholders(input_ids, outputs, sample_counts, num_prompt_tokens)
-        elif outputs:
-            raise ValueError(
-                f"`inputs_embeds` came with {sorted(outputs)} features, but their placeholders can only be found in "
-                "`input_ids`. Pass `input_ids` in place of `inputs_embeds`, or embeddings that hold the features "
-                "already and no media inputs."
+        if inputs_embeds is not None:
+            if outputs or inputs:
+                raise ValueError(
+                    f"`inputs_embeds` came with {sorted({*outputs, *inputs})}, but their placeholders can only be found in "
+                    "`input_ids`. Pass `input_ids` in place of `inputs_embeds`, or embeddings that hold the features "
+                    "already and no media inputs."
+                )
+        elif self._is_decoding_step(input_ids, num_prompt_tokens, cache, has_media=bool(outputs or inputs)):
+            inputs_embeds = self._embed_tokens(input_ids)
+        else:
+            num_prompt_tokens = input_ids.shape[1] if num_prompt_tokens is None else num_prompt_tokens
+            layout = BatchLayout.read(
+                {**inputs, "sample_counts": sample_counts},
+                prompt_ids=input_ids[:, :num_prompt_tokens],
+                config=self.config,
             )
+            layout.check_counts_given(len(input_ids), 0 if region_lengths is None else len(region_lengths))
+            outputs = self._encode_media(outputs, inputs, layout)
+            layout.check_placeholders(outputs)
+            inputs_embeds, tokens = self._fill_placeholders(input_ids, outputs, num_prompt_tokens)
         language_outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -648,6 +712,8 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         cache: Cache | None = None,
+        video_ids: torch.LongTensor | None = None,
+        video_row_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> VideoReferCausalLMOutputWithPast:
         r"""Run the model. The inputs that are not listed here are those of [`VideoReferModel.forward`].
@@ -691,6 +757,8 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
             mm_encoder_outputs=mm_encoder_outputs,
             num_prompt_tokens=num_prompt_tokens,
             use_cache=use_cache,
+            video_ids=video_ids,
+            video_row_ids=video_row_ids,
             return_dict=True,
             **{CACHE_NAME: past_key_values if cache is None else cache},
             **kwargs,
@@ -709,7 +777,7 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         # The library's version knows images and videos only, and would run the tower without handing its patch
         # features to the regions.
-        media = {name: model_kwargs.pop(name, None) for name in (*PIXEL_INPUTS, *REGION_INPUTS)}
+        media = {name: model_kwargs.pop(name, None) for name in MEDIA_INPUTS}
         model_kwargs["mm_encoder_outputs"] = self.model.encode_media(
             model_kwargs.get("mm_encoder_outputs"), model_kwargs.get("sample_counts"), **media
         )
@@ -729,14 +797,18 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
             # Checked here, where whole prompts are at hand: a chunk of a prompt has fewer placeholders than features.
             num_prompt_tokens = model_kwargs.setdefault("num_prompt_tokens", input_ids.shape[1])
             num_cached = _num_cached_ids(input_ids, model_kwargs)
-            prompt_ids = input_ids[:, num_cached:num_prompt_tokens]
+            layout = BatchLayout.read(
+                {"sample_counts": sample_counts},
+                prompt_ids=input_ids[:, num_cached:num_prompt_tokens],
+                config=self.config,
+            )
             if num_cached:
-                outputs, sample_counts = features_behind_cache(outputs, prompt_ids, sample_counts, self.config)
-            num_regions = len(outputs["region"].pooler_output) if "region" in outputs else 0
-            check_sample_counts_given(len(prompt_ids), num_regions, sample_counts)
-            check_placeholders(prompt_ids, outputs, sample_counts, self.config)
+                outputs, layout = layout.keep_last(outputs)
+            if "region" in outputs:
+                layout.check_counts_given(len(input_ids), len(outputs["region"].pooler_output))
+            layout.check_placeholders(outputs)
             if expand_size > 1 and outputs:
-                outputs = split_by_sample(outputs, prompt_ids, sample_counts, self.config, num_copies=expand_size)
+                outputs = layout.repeat_samples(outputs, expand_size)
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
         )

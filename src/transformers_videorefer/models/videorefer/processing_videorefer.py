@@ -299,6 +299,8 @@ class VideoReferProcessor(PushingMixin, ProcessorMixin):
             "input_ids",
             "attention_mask",
             "pixel_values_videos",
+            "video_ids",
+            "video_row_ids",
             "pixel_values",
             "region_pixel_values",
             "region_masks",
