@@ -71,16 +71,7 @@ class VideoReferModelOutputWithPast(BaseModelOutputWithPast):
 
 @dataclass
 class VideoReferCausalLMOutputWithPast(CausalLMOutputWithPast):
-    """Output of [`VideoReferForConditionalGeneration`]: the library's, and the media fields of the base model's.
-
-    Args:
-        video_hidden_states: As in [`VideoReferModelOutputWithPast`], like the following.
-        image_hidden_states: Likewise.
-        region_hidden_states: Likewise.
-        video_outputs: Likewise.
-        image_outputs: Likewise.
-        region_outputs: Likewise.
-    """
+    """Output of [`VideoReferForConditionalGeneration`]: the library's, and what [`VideoReferModelOutputWithPast`] adds."""
 
     video_hidden_states: torch.Tensor | None = None
     image_hidden_states: torch.Tensor | None = None
