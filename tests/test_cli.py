@@ -21,6 +21,8 @@ from transformers_videorefer.cli import main
 from transformers_videorefer.commands import env
 from transformers_videorefer.commands.region_flags import group_flags
 from transformers_videorefer.evaluation.scoring import JudgeError
+from transformers_videorefer.regions.errors import located
+from transformers_videorefer.regions.form import parse_region
 from transformers_videorefer.video.opening import open_video
 
 
@@ -155,6 +157,21 @@ def test_kinds_refused_by_this_package_are_about_the_input(capsys, convert, modu
 def test_a_refusal_of_the_video_reader_is_about_the_input(capsys, convert):
     assert convert(lambda: open_video(3)) == 2
     assert "is a int. Pass a path" in capsys.readouterr().err
+
+
+def test_only_a_refusal_of_a_kind_is_about_the_input_where_its_place_is_known(capsys, convert):
+    def refuse():
+        with located(sample=0, region=1):
+            parse_region(3)
+
+    def fail():
+        with located(sample=0, region=1):
+            len(3)
+
+    assert convert(refuse) == 2
+    assert "sample 0, region 1: a region is a dict" in capsys.readouterr().err
+    assert convert(fail) == 1
+    assert "fault: MediaTypeError: sample 0, region 1: object of type 'int' has no len()" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

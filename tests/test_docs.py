@@ -68,7 +68,7 @@ def test_regions_of_the_documentation_are_valid():
 
     text = (ROOT / "docs" / "regions.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)
-    assert parse_region(eval(snippet), where="docs").object_id == "dog"
+    assert parse_region(eval(snippet)).object_id == "dog"
 
 
 def test_links_lead_somewhere():

@@ -26,7 +26,7 @@ ARROWS = {
     "checkpoints": set(),
     "models": {"video", "regions", "inputs", "checkpoints"},
     "published": MODEL,
-    "inference": MODEL,
+    "inference": MODEL | {"published", "bundled"},
     "preview": MODEL,
     "bundled": set(),
     "segmentation": {"video", "regions"},
@@ -170,6 +170,24 @@ def test_arrows_point_one_way(file: Path) -> None:
     for target, statement in targets_of(file):
         # The package itself stands where what it imports stands.
         assert (target or "published").split(".")[0] in ARROWS[part] | {part}, statement
+
+
+# What loads models for other ends than asking them, or is what `from_pretrained` calls.
+LOADS_OTHERWISE = {"checkpoints", "models", "published", "training"}
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_only_inference_loads_a_model_to_ask_it_and_generates(file: Path) -> None:
+    part = file.relative_to(PACKAGE).with_suffix("").parts[0]
+    called = {
+        node.func.attr
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    if part not in {"inference", "models"}:
+        assert "generate" not in called
+    if part not in LOADS_OTHERWISE | {"inference"}:
+        assert "from_pretrained" not in called
 
 
 def test_there_are_no_circles() -> None:

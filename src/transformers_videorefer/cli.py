@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from transformers_videorefer import __version__
 from transformers_videorefer.data.file_errors import FILE_ERRORS
 from transformers_videorefer.evaluation.scoring import JudgeError
+from transformers_videorefer.regions.errors import MediaTypeError
 from transformers_videorefer.version import DISTRIBUTION
 
 from .commands.ask import add_ask_parser
@@ -145,7 +146,7 @@ def _describe_input_error(error: Exception) -> str | None:
             f"The memory is too small: {text} Use smaller batches, fewer frames or `--dtype bfloat16`, where the "
             "command has a flag for it."
         )
-    if isinstance(error, _INPUT_ERRORS):
+    if isinstance(error, _INPUT_ERRORS) and not isinstance(error, MediaTypeError):
         return text
     if isinstance(error, TypeError) and places and _is_raised_on_purpose(places[-1]):
         return text

@@ -9,8 +9,8 @@ import pytest
 from exported_code import exported_files
 from transformers.dynamic_module_utils import get_imports, get_relative_import_files, get_relative_imports
 
-from transformers_videorefer.checkpoints import flattening
-from transformers_videorefer.checkpoints.flattening import flatten_code
+from transformers_videorefer.checkpoints import repository
+from transformers_videorefer.checkpoints.repository import flatten_code
 from transformers_videorefer.models.videorefer.configuration_videorefer import AUTO_MAP
 
 
@@ -95,8 +95,8 @@ def test_only_what_is_reached_is_written(tmp_path: Path) -> None:
 
 def load_copy(folder: Path) -> ModuleType:
     """Load the module as the library does with a repository's code."""
-    name = "transformers_modules.somebody.checkpoints_flattening"
-    spec = importlib.util.spec_from_file_location(name, folder / "checkpoints_flattening.py")
+    name = "transformers_modules.somebody.checkpoints_repository"
+    spec = importlib.util.spec_from_file_location(name, folder / "checkpoints_repository.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -142,7 +142,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "house" / name).write_text("x = 1\n")
     (tmp_path / "house" / "models" / "one").mkdir(parents=True)
     (tmp_path / "out").mkdir()
-    monkeypatch.setattr(flattening, "_ROOT", tmp_path / "house")
+    monkeypatch.setattr(repository, "_ROOT", tmp_path / "house")
     return tmp_path / "house"
 
 

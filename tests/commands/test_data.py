@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from annotation_files import HEIGHT, WIDTH, box_mask, make_record, make_row, write_json, write_parquet_folder
 from PIL import Image
+from stderr_lines import without_slow_steps
 from video_files import hide_first_frames, truncate, write_video
 
 from transformers_videorefer import __version__
@@ -30,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str, str]:
     code = main(["data", *arguments])
     captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    return code, captured.out, without_slow_steps(captured.err)
 
 
 def test_check_of_a_sound_file(root: Path, capsys):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from conftest import PUBLISHED, REFERENCE, load_json
 from eval_helpers import JudgeServer, own_cache, read_json_lines
+from stderr_lines import without_slow_steps
 
 from transformers_videorefer.cli import main
 from transformers_videorefer.commands import eval_bench, eval_score
@@ -161,9 +162,10 @@ def test_a_judge_that_fails_costs_neither_answers_nor_earlier_scores(
             assert main(["eval", *map(str, arguments)]) == 1
             captured = capsys.readouterr()
             assert captured.out == ""
-            assert captured.err.startswith("videorefer: error: The judge ")
-            assert captured.err.endswith(f"score them with `videorefer eval score {output} --judge-model ...`.\n")
-            return captured.err
+            error = without_slow_steps(captured.err)
+            assert error.startswith("videorefer: error: The judge ")
+            assert error.endswith(f"score them with `videorefer eval score {output} --judge-model ...`.\n")
+            return error
 
         reason = {"not there": "APIConnectionError", "wrong key": "refuses requests", "nonsense": "holds neither"}
         for arguments in ([*common, *wrong], ["score", output, *wrong]):

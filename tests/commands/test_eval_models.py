@@ -5,12 +5,12 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_processor
 
-from transformers_videorefer.commands import eval_models
 from transformers_videorefer.commands.eval_models import fit_settings, load_checkpoint, make_answerer
 from transformers_videorefer.evaluation import VideoReferAnswerer
 from transformers_videorefer.evaluation.controls import NoRegion, TextOnly
 from transformers_videorefer.evaluation.outlines import OutlineAnswerer
 from transformers_videorefer.evaluation.settings import make_settings
+from transformers_videorefer.inference.loading import Checkpoint
 
 
 def other_model() -> Any:
@@ -63,7 +63,7 @@ def test_each_process_has_a_device_of_its_own(
 ) -> None:
     devices = []
     monkeypatch.setattr(
-        eval_models, "load_model", lambda source, device, dtype, **loading: devices.append(device) or tiny_model()
+        Checkpoint, "load_model", lambda checkpoint, device, dtype: devices.append(device) or tiny_model()
     )
     arguments = SimpleNamespace(model="tiny", device=asked, dtype="auto", vision_tower=None, trust_remote_code=False)
     load_checkpoint(arguments, SimpleNamespace(device=torch.device(own)))

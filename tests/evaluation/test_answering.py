@@ -114,7 +114,7 @@ def test_bad_rows_are_named(tmp_path: Path, row: dict[str, Any]) -> None:
     ("option", "message"),
     [
         ({"mode": "both"}, "`mode` must be one of single, multi"),
-        ({"edit_list": "row"}, "`edit_list` must be"),
+        ({"edit_list": "row"}, "`edit_list` is .row.. Pass one of .apply., .ignore."),
         ({"max_new_tokens": 0}, "`max_new_tokens` is 0"),
         ({"empty_masks": "hide"}, "empty_masks"),
     ],

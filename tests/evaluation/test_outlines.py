@@ -194,7 +194,7 @@ def test_a_tokenizer_without_padding_gets_one_of_its_own(data_root: Path) -> Non
         ({"num_frames": 0}, "`num_frames` is 0"),
         ({"show_as": "gif"}, "`show_as` must be one of auto, images, video, got 'gif'"),
         ({"show_as": "video"}, "takes no videos"),
-        ({"edit_list": "maybe"}, "`edit_list` must be one of apply, ignore, None"),
+        ({"edit_list": "maybe"}, "`edit_list` is .maybe.. Pass one of .apply., .ignore."),
         ({"max_new_tokens": 0}, "`max_new_tokens` is 0"),
     ],
 )

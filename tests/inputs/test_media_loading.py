@@ -1,6 +1,7 @@
 """Loading the media of one call: what is opened and decoded how often, and what comes out of every kind of video."""
 
 import io
+import pickle
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from video_files import hide_first_frames, moving_texture, truncate, write_video
 from transformers_videorefer.inputs import loading
 from transformers_videorefer.inputs.assembly import LoadedMedia
 from transformers_videorefer.inputs.items import SampleMedia, VideoItem
+from transformers_videorefer.inputs.layout import rows_per_sample
 from transformers_videorefer.inputs.loading import MediaLoader, MediaOptions, load_image
 from transformers_videorefer.models.videorefer.video_processing_videorefer import VideoReferVideoProcessor
+from transformers_videorefer.regions.errors import MediaError
 
 
 MEDIA = REFERENCE / "media"
@@ -117,10 +120,9 @@ def test_all_kinds_in_one_batch_give_the_same(clip, tmp_path):
     region = box_region([3, 5, 39])
     loaded = load(*(sample(video, regions=[region]) for video in kinds.values()))
     assert loaded.tensors["sample_counts"].tolist() == [[1, 0, 2, 1]] * len(kinds)
-    for row, extras in zip(
-        loaded.tensors["pixel_values_videos"], loaded.tensors["region_pixel_values"].unflatten(0, (-1, 2)), strict=True
-    ):
-        assert_frames(row, clip[[5, 15, 24, 34]])
+    rows = rows_per_sample(loaded.tensors, "pixel_values_videos")
+    for (row,), extras in zip(rows, loaded.tensors["region_pixel_values"].unflatten(0, (-1, 2)), strict=True):
+        assert_frames(loaded.tensors["pixel_values_videos"][row], clip[[5, 15, 24, 34]])
         assert_frames(extras, clip[[3, 39]])
     assert loaded.tensors["region_frame_index"].tolist() == [4, 0, 5] * len(kinds)
 
@@ -258,7 +260,10 @@ def test_one_file_object_with_two_options(tmp_path, opened):
         )
     )
     assert len(opened) == 2
-    for made, wanted in zip(loaded.tensors["pixel_values_videos"], [*expected, expected[0]], strict=True):
+    # The first and the third mark show the same frames, which stand in the batch once.
+    first, second = loaded.tensors["video_row_ids"].tolist()
+    assert loaded.tensors["video_ids"].tolist() == [first, second, first]
+    for made, wanted in zip(loaded.tensors["pixel_values_videos"], expected, strict=True):
         assert torch.equal(made, wanted[0])
 
 
@@ -573,6 +578,32 @@ def test_files_that_cannot_be_read(tmp_path):
         load(sample(noise_video()), sample(noise_video().astype(np.float32)))
 
 
+@pytest.mark.parametrize(
+    ("broken", "place"),
+    [
+        (sample(CLIP, regions=[box_region([0]), box_region([40])]), {"region": 1, "frame": 40}),
+        (sample(CLIP, regions=[{"frames": [{"frame_index": 3, "box": [1, 2]}]}]), {"region": 0, "frame": 3, "entry": "frames[0]", "argument": "box"}),
+        (sample(CLIP, regions=[{"masks": [{"size": [64, 96], "counts": "~"}], "frame_indices": [7]}]), {"region": 0, "frame": 7}),
+        (sample(CLIP, "missing.mp4"), {"video": 1}),
+        (sample(images=["missing.png"]), {"image": 0}),
+        (sample(noise_video(), regions=[{"frames": [{"time_seconds": 1, "box": [0, 0, 9, 9]}]}]), {"video": 0}),
+    ],
+    ids=["outside", "box", "masklet", "video", "image", "times"],
+)  # fmt: skip
+def test_errors_have_their_place_as_fields(broken: SampleMedia, place: dict[str, Any]):
+    with pytest.raises(MediaError) as caught:
+        load(sample(CLIP), broken)
+    names = ("sample", "video", "image", "region", "frame", "entry", "argument")
+    found = {name: getattr(caught.value, name) for name in names if getattr(caught.value, name) is not None}
+    assert found == {"sample": 1, **place}
+    copied = pickle.loads(pickle.dumps(caught.value))  # as loader workers of other libraries do
+    assert (type(copied), str(copied), vars(copied)) == (
+        type(caught.value),
+        str(caught.value),
+        vars(caught.value),
+    )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Images
 # ---------------------------------------------------------------------------------------------------------------------
@@ -605,9 +636,9 @@ def test_image_as_base64_text():
     import base64
 
     text = base64.b64encode((MEDIA / "image.png").read_bytes()).decode()
-    plain = load_image(MEDIA / "image.png", where="x")
+    plain = load_image(MEDIA / "image.png", name="x")
     for encoded in (text, f"data:image/png;base64,{text}"):
-        assert np.array_equal(load_image(encoded, where="x"), plain)
+        assert np.array_equal(load_image(encoded, name="x"), plain)
 
 
 def test_images_are_upright_and_rgb(tmp_path):
@@ -615,11 +646,11 @@ def test_images_are_upright_and_rgb(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     picture.save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(load_image(tmp_path / "turned.png", where="x"), np.rot90(np.array(picture), -1))
+    assert np.array_equal(load_image(tmp_path / "turned.png", name="x"), np.rot90(np.array(picture), -1))
     gray = picture.convert("L")
-    assert np.array_equal(load_image(gray, where="x"), np.array(gray.convert("RGB")))
-    assert np.array_equal(load_image(np.array(gray), where="x"), np.array(gray.convert("RGB")))
-    assert load_image(picture.convert("RGBA"), where="x").shape == (40, 60, 3)
+    assert np.array_equal(load_image(gray, name="x"), np.array(gray.convert("RGB")))
+    assert np.array_equal(load_image(np.array(gray), name="x"), np.array(gray.convert("RGB")))
+    assert load_image(picture.convert("RGBA"), name="x").shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize(
@@ -636,7 +667,7 @@ def test_images_are_upright_and_rgb(tmp_path):
 )
 def test_images_that_cannot_be_read(image, error, match):
     with pytest.raises(error, match=match):
-        load_image(image, where="x")
+        load_image(image, name="x")
 
 
 def test_nothing_at_all():

@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
-AT = "sample 0, region 0"
 PUBLISHED_NUM_FRAMES = 8  # the default of the published code, whatever the checkpoint says
 PUBLISHED_FOLDER_FPS = 3
 FULL_BOX = {"size": [1, 1], "box": [0, 0, 1, 1]}
@@ -237,8 +236,8 @@ def test_arrays_with_a_region(
 def mask_of(annotation: Any, height: int = 37, width: int = 52) -> np.ndarray:
     """Decode a published annotation through our region form."""
     form = "polygon" if isinstance(annotation, list) else "rle"
-    region = parse_region({"frames": [{"frame_index": 0, form: annotation}]}, where=AT)
-    return decode_mask(region.frames[0], height=height, width=width, where=AT)
+    region = parse_region({"frames": [{"frame_index": 0, form: annotation}]})
+    return decode_mask(region.frames[0], height=height, width=width)
 
 
 @pytest.mark.parametrize("name", [name for name, entry in MASKS.items() if entry["ok"]])

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from transformers_videorefer.regions.form import RegionFrame, parse_region
+from transformers_videorefer.regions.errors import located
+from transformers_videorefer.regions.form import Region, RegionFrame, parse_region
 
 
 AT = "sample 0, region 1"
@@ -17,20 +18,24 @@ EMPTY_RLE = {"size": [2, 3], "counts": "6"}
 MASK = np.ones((2, 3), dtype=bool)
 
 
+def parse(region: Any) -> Region:
+    with located(sample=0, region=1):
+        return parse_region(region)
+
+
 def one_frame(**entry: Any) -> RegionFrame:
-    (frame,) = parse_region({"frames": [entry]}, where=AT).frames
+    (frame,) = parse({"frames": [entry]}).frames
     return frame
 
 
 def test_frames() -> None:
-    region = parse_region(
+    region = parse(
         {
             "type": "region",
             "object_id": "dog",
             "media": 1,
             "frames": [{"frame_index": 7, "box": BOX}, {"time_seconds": 1.5, "rle": RLE, "size": [20, 30]}],
         },
-        where=AT,
     )
     assert (region.object_id, region.media, region.from_masklet, region.positional) == ("dog", 1, False, False)
     first, second = region.frames
@@ -54,7 +59,7 @@ def test_every_form(form: str, value: Any) -> None:
 
 
 def test_null_counts_as_absent_as_in_rows_of_a_table() -> None:
-    region = parse_region(
+    region = parse(
         {
             "object_id": None,
             "media": None,
@@ -63,7 +68,6 @@ def test_null_counts_as_absent_as_in_rows_of_a_table() -> None:
             "bbox": None,
             "frames": [{"frame_index": 3, "time_seconds": None, "rle": None, "box": BOX, "size": None, "bbox": None}],
         },
-        where=AT,
     )
     assert (region.object_id, region.media) == (None, None)
     assert (region.frames[0].form, region.frames[0].size) == ("box", None)
@@ -77,9 +81,8 @@ def test_null_mask_is_an_empty_mask() -> None:
 
 
 def test_size_of_the_region_is_the_default_of_its_frames() -> None:
-    region = parse_region(
+    region = parse(
         {"size": [20, 30], "frames": [{"frame_index": 0, "box": BOX}, {"frame_index": 1, "box": BOX, "size": [1, 1]}]},
-        where=AT,
     )
     assert [frame.size for frame in region.frames] == [(20, 30), (1, 1)]
 
@@ -96,7 +99,7 @@ def test_size_of_the_region_is_the_default_of_its_frames() -> None:
 )
 @pytest.mark.parametrize("indices", [[7, 3], np.array([7, 3]), torch.tensor([7, 3]), (7, 3)])
 def test_masklet(masks: Any, indices: Any) -> None:
-    region = parse_region({"masks": masks, "frame_indices": indices}, where=AT)
+    region = parse({"masks": masks, "frame_indices": indices})
     assert (region.from_masklet, region.positional) == (True, False)
     assert [frame.frame_index for frame in region.frames] == [7, 3]
     assert [tuple(frame.value.shape) for frame in region.frames] == [(4, 5), (4, 5)]
@@ -104,14 +107,14 @@ def test_masklet(masks: Any, indices: Any) -> None:
 
 def test_masklet_of_many_kinds() -> None:
     picture = Image.new("L", (3, 2))
-    region = parse_region({"masks": [None, RLE, MASK, "mask.png", b"png", picture]}, where=AT)
+    region = parse({"masks": [None, RLE, MASK, "mask.png", b"png", picture]})
     assert region.positional
     assert [frame.frame_index for frame in region.frames] == [0, 1, 2, 3, 4, 5]
     assert [frame.form for frame in region.frames] == [None, "rle", "mask", "mask", "mask", "mask"]
 
 
 def test_masklet_shares_label_and_size() -> None:
-    region = parse_region({"masks": np.zeros((2, 4, 5)), "label": np.int64(3), "size": [4, 5]}, where=AT)
+    region = parse({"masks": np.zeros((2, 4, 5)), "label": np.int64(3), "size": [4, 5]})
     assert [(frame.label, frame.size) for frame in region.frames] == [(3, (4, 5))] * 2
 
 
@@ -138,15 +141,15 @@ def test_emptiness_is_told_without_decoding(frame: dict, empty: bool | None) -> 
 
 
 def test_emptiness_of_a_picture_is_told_by_opening_it() -> None:
-    assert one_frame(frame_index=0, mask=Image.new("L", (3, 2))).picture_is_empty(where=AT)
-    assert not one_frame(frame_index=0, mask=Image.new("L", (3, 2), 255)).picture_is_empty(where=AT)
-    assert not one_frame(frame_index=0, box=BOX).picture_is_empty(where=AT)
+    assert one_frame(frame_index=0, mask=Image.new("L", (3, 2))).picture_is_empty()
+    assert not one_frame(frame_index=0, mask=Image.new("L", (3, 2), 255)).picture_is_empty()
+    assert not one_frame(frame_index=0, box=BOX).picture_is_empty()
 
 
 def test_broken_counts_are_not_called_empty() -> None:
     frame = one_frame(frame_index=12, rle={"size": [2, 3], "counts": "`"})
-    with pytest.raises(ValueError, match=f"^{AT}: `rle` counts"):
-        frame.is_empty(where=AT)
+    with pytest.raises(ValueError, match="^`rle` counts"):
+        frame.is_empty()
 
 
 def test_repr_does_not_print_masks() -> None:
@@ -156,7 +159,7 @@ def test_repr_does_not_print_masks() -> None:
 @pytest.mark.parametrize("region", [[0, 1, 2, 3], np.zeros((2, 2)), torch.zeros(2, 2), "box", 3, None])
 def test_a_region_is_a_dict(region: Any) -> None:
     with pytest.raises(TypeError, match=rf'^{AT}: a region is a dict such as {{"frames": \[.*"masks": masks'):
-        parse_region(region, where=AT)
+        parse(region)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +187,7 @@ def test_a_region_is_a_dict(region: Any) -> None:
 )
 def test_wrong_region(region: Any, words: str) -> None:
     with pytest.raises(ValueError, match=f"^{AT}.*{words}"):
-        parse_region(region, where=AT)
+        parse(region)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def test_wrong_region(region: Any, words: str) -> None:
 )
 def test_region_of_wrong_kind(region: Any, words: str) -> None:
     with pytest.raises(TypeError, match=f"^{AT}.*{words}"):
-        parse_region(region, where=AT)
+        parse(region)
 
 
 @pytest.mark.parametrize(
@@ -270,4 +273,4 @@ def test_unknown_key_of_a_frame_teaches(key: str, words: str) -> None:
 )
 def test_unknown_key_of_a_region_teaches(key: str, words: str) -> None:
     with pytest.raises(ValueError, match=rf"^{AT}: unknown key `{key}`\. .*{words}"):
-        parse_region({key: 1}, where=AT)
+        parse({key: 1})

@@ -20,7 +20,6 @@ from transformers_videorefer.regions.pixels import (
 # pycocotools 2.0.11 has not followed a change of numpy 2 yet.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-AT = "sample 0, region 1, frame 12"
 RECORDED = {entry["name"]: entry for entry in load_json("preprocess/ann_to_mask.json")}
 RECORDED_POLYGONS = [
     name
@@ -86,14 +85,14 @@ def test_polygons_without_pycocotools_equal_pycocotools(monkeypatch: pytest.Monk
     ],
 )
 def test_two_levels_are_a_mask(values: object) -> None:
-    mask = read_mask(values, label=None, where=AT)
+    mask = read_mask(values, label=None)
     assert mask.dtype == bool
     assert mask.tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize(("level", "inside"), [(0, False), (1, True), (255, True)])
 def test_a_single_level_is_a_mask(level: int, inside: bool) -> None:
-    assert read_mask(np.full((2, 3), level, dtype=np.uint8), label=None, where=AT).tolist() == [[inside] * 3] * 2
+    assert read_mask(np.full((2, 3), level, dtype=np.uint8), label=None).tolist() == [[inside] * 3] * 2
 
 
 @pytest.mark.parametrize(
@@ -109,33 +108,33 @@ def test_a_single_level_is_a_mask(level: int, inside: bool) -> None:
     ],
 )
 def test_other_values_need_a_label(values: np.ndarray, words: str) -> None:
-    with pytest.raises(ValueError, match=f'^{AT}: `mask` must hold .*{words}.*"label": int'):
-        read_mask(values, label=None, where=AT)
+    with pytest.raises(ValueError, match=f'^`mask` must hold .*{words}.*"label": int'):
+        read_mask(values, label=None)
 
 
 def test_label_names_the_object() -> None:
-    assert read_mask(np.array([[0, 3, 5]]), label=3, where=AT).tolist() == [[False, True, False]]
-    assert read_mask(torch.tensor([[0, 3, 5]]), label=5, where=AT).tolist() == [[False, False, True]]
+    assert read_mask(np.array([[0, 3, 5]]), label=3).tolist() == [[False, True, False]]
+    assert read_mask(torch.tensor([[0, 3, 5]]), label=5).tolist() == [[False, False, True]]
 
 
 def test_palette_pictures_need_a_label() -> None:
     picture = Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).convert("P")
     picture.putdata([0, 1])
-    with pytest.raises(ValueError, match=f"^{AT}: `mask` is a palette picture with the values 0, 1"):
-        read_mask(picture, label=None, where=AT)
-    assert read_mask(picture, label=1, where=AT).tolist() == [[False, True]]
+    with pytest.raises(ValueError, match="^`mask` is a palette picture with the values 0, 1"):
+        read_mask(picture, label=None)
+    assert read_mask(picture, label=1).tolist() == [[False, True]]
 
 
 def test_pictures_are_read_from_path_and_bytes(tmp_path) -> None:
     picture = Image.fromarray(np.array([[255, 0], [0, 0]], dtype=np.uint8))
     picture.save(tmp_path / "mask.png")
     for source in (tmp_path / "mask.png", str(tmp_path / "mask.png"), (tmp_path / "mask.png").read_bytes()):
-        assert read_mask(source, label=None, where=AT).tolist() == [[True, False], [False, False]]
+        assert read_mask(source, label=None).tolist() == [[True, False], [False, False]]
 
 
 def test_missing_picture_is_named(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match=f"^{AT}: `mask` file '.*nothing.png' does not exist"):
-        read_mask(tmp_path / "nothing.png", label=None, where=AT)
+    with pytest.raises(FileNotFoundError, match="^`mask` file '.*nothing.png' does not exist"):
+        read_mask(tmp_path / "nothing.png", label=None)
 
 
 def test_unreadable_picture_is_named(tmp_path) -> None:
@@ -144,15 +143,15 @@ def test_unreadable_picture_is_named(tmp_path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 2, (64, 64), dtype=np.uint8)).save(buffer, "PNG")
     (tmp_path / "cut.png").write_bytes(buffer.getvalue()[:200])
     for name in ("text.png", "cut.png"):
-        with pytest.raises(OSError, match=f"^{AT}: `mask` picture .*{name}.* cannot be read"):
-            read_mask(tmp_path / name, label=None, where=AT)
+        with pytest.raises(OSError, match=f"^`mask` picture .*{name}.* cannot be read"):
+            read_mask(tmp_path / name, label=None)
     with pytest.raises(OSError, match="10 bytes.* cannot be read"):
-        read_mask(b"no picture", label=None, where=AT)
+        read_mask(b"no picture", label=None)
 
 
 def test_pictures_with_several_channels_are_refused() -> None:
-    with pytest.raises(ValueError, match=f"^{AT}: .*mode RGB.*single-channel"):
-        read_mask(Image.new("RGB", (4, 3)), label=None, where=AT)
+    with pytest.raises(ValueError, match="^.*mode RGB.*single-channel"):
+        read_mask(Image.new("RGB", (4, 3)), label=None)
 
 
 def test_box_holds_the_pixels_whose_centre_lies_inside() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from transformers_videorefer.regions import grid
 from transformers_videorefer.regions import rle as regions_rle
+from transformers_videorefer.regions.errors import located
 from transformers_videorefer.regions.form import parse_region
 from transformers_videorefer.regions.selection import (
     check_empty_masks,
@@ -44,15 +45,15 @@ def select(
     is_image: bool = False,
 ) -> list[int]:
     """Return the positions of the frames that are used."""
-    selected = select_frames(
-        parse_region(region, where=AT),
-        num_frames=num_frames,
-        frame_times=frame_times,
-        max_frames=max_frames,
-        empty_masks=empty_masks,
-        where=AT,
-        is_image=is_image,
-    )
+    with located(sample=0, region=1):
+        selected = select_frames(
+            parse_region(region),
+            num_frames=num_frames,
+            frame_times=frame_times,
+            max_frames=max_frames,
+            empty_masks=empty_masks,
+            is_image=is_image,
+        )
     return [index for index, _ in selected]
 
 
@@ -63,19 +64,16 @@ def boxes(*indices: int) -> dict:
 def to_grid(
     region: dict, *, num_frames: int = 100, max_frames: int | None = 32, empty_masks: str = "error", **size: int
 ):
-    parsed = parse_region(region, where=AT)
-    selected = select_frames(
-        parsed,
-        num_frames=num_frames,
-        frame_times=no_times,
-        max_frames=max_frames,
-        empty_masks=empty_masks,
-        where=AT,
-    )
+    parsed = parse_region(region)
+    with located(sample=0, region=1):
+        selected = select_frames(
+            parsed, num_frames=num_frames, frame_times=no_times, max_frames=max_frames, empty_masks=empty_masks
+        )
     size = {"height": 40, "width": 40, "grid_size": 4} | size
     indices, grids = [], []
     for index, entry in selected:
-        cells = frame_to_grid(parsed, entry, empty_masks=empty_masks, where=f"{AT}, frame {index}", **size)
+        with located(sample=0, region=1, frame=index):
+            cells = frame_to_grid(parsed, entry, empty_masks=empty_masks, **size)
         if cells is not None:
             indices.append(index)
             grids.append(cells)
@@ -280,7 +278,7 @@ def test_empty_pictures_of_a_masklet_are_not_visible() -> None:
     assert to_grid({"masks": pictures}, num_frames=2)[0] == [1]
     assert to_grid({"masks": pictures}, num_frames=2, empty_masks="keep")[0] == [0, 1]
     assert to_grid({"masks": pictures[:1]}, num_frames=1)[0] == []
-    assert no_mask_left_message(AT, 1).startswith(f"{AT}: no mask is left, all 1 given are empty. Pass a frame")
+    assert no_mask_left_message(1).startswith("no mask is left, all 1 given are empty. Pass a frame")
 
 
 def test_small_masks_vanish_only_when_the_published_rule_is_kept() -> None:
@@ -330,9 +328,9 @@ def test_a_long_masklet_costs_as_many_decoded_masks_as_frames_are_used(
 ) -> None:
     decoded = []
 
-    def count(rle: dict, *, where: str) -> np.ndarray:
-        decoded.append(where)
-        return regions_rle.decode_rle(rle, where=where)
+    def count(rle: dict) -> np.ndarray:
+        decoded.append(rle)
+        return regions_rle.decode_rle(rle)
 
     monkeypatch.setattr(grid, "decode_rle", count)
     start = time.perf_counter()

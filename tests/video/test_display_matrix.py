@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from video_files import moving_texture
 
-from transformers_videorefer.video.display_matrix import display_matrix, turn_upright
+from transformers_videorefer.video.container import display_matrix, turn_upright
 
 
 def test_rotation_follows_the_display_matrix() -> None:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from transformers_videorefer.video.extent import measure_file
+from transformers_videorefer.video.packets import measure_file
 
 
 def box(kind: bytes, length: int) -> bytes:

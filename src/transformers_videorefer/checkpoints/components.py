@@ -45,16 +45,10 @@ def hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_file(source: str | os.PathLike, filename: str, **hub_kwargs: Any) -> str | None:
-    """Find a file of a checkpoint.
+    """Find a file of a checkpoint, a folder or Hub id; `hub_kwargs` are those of `HUB_ARGUMENTS`.
 
-    Args:
-        source (`str` or `os.PathLike`): Folder or Hub id.
-        filename (`str`): Name of the file.
-        hub_kwargs: Where on the Hub to look, see `HUB_ARGUMENTS`.
-
-    Returns:
-        `str` or `None`: Path of the file; `None` if `source` has no such file or can be no Hub id, and for files that
-        are not in the cache while offline mode or `local_files_only` forbids to ask the Hub.
+    `None` if there is no such file or `source` can be no Hub id, and for files that are not in the cache while offline
+    mode or `local_files_only` forbids to ask the Hub.
 
     Raises:
         OSError: If the Hub cannot be reached or refuses access, so that nobody knows whether there is such a file.
@@ -90,12 +84,6 @@ def published_key_mapping(connector_depth: int) -> dict[str, str]:
 
     Every pattern is tied to the start of the key, so that a mapping never touches keys of our own layout, and has at
     most one group, which is what `from_pretrained(key_mapping=...)` can handle.
-
-    Args:
-        connector_depth (`int`): Blocks per stage of the connector.
-
-    Returns:
-        `dict[str, str]`: Pattern -> replacement.
     """
     mapping = {
         # Published blocks count from 1.
@@ -171,14 +159,8 @@ def read_component(
 ) -> tuple[str, dict[str, torch.Tensor]]:
     """Read a component file, without running any code that it may contain.
 
-    Args:
-        path_or_id (`str` or `os.PathLike`): File, folder or Hub id.
-        component (`str`, *optional*): `"connector"` or `"region_encoder"`; found out from the keys when absent.
-        connector_depth (`int`): Blocks per stage of the connector.
-        hub_kwargs: Where on the Hub to look, see `HUB_ARGUMENTS`.
-
-    Returns:
-        Name of the component, and its tensors under our names relative to it (such as `linear_1.weight`).
+    The name of the component, if it is not given, is found out from the keys; the tensors come under our names relative
+    to it (such as `linear_1.weight`).
 
     Raises:
         OSError: If there is no such file, or it does not hold tensors.
@@ -209,17 +191,7 @@ def read_component(
 
 
 def check_tensors(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], source: Any) -> None:
-    """Check that tensors fit what they are meant for.
-
-    Args:
-        what (`str`): What they are meant for, for the message.
-        found (`dict[str, Any]`): The tensors, or anything with a `shape`, by name.
-        wanted (`dict[str, Any]`): What they are meant for, likewise.
-        source (`Any`): Where the tensors come from, for the message.
-
-    Raises:
-        ValueError: If a key is missing or unknown, or a shape differs; it names them.
-    """
+    """Raise unless tensors, or anything with a `shape`, have the names and shapes of those they are meant for."""
     problems = []
     if missing := sorted(set(wanted) - set(found)):
         problems.append(f"lacks {_listing(missing)}")
@@ -252,23 +224,7 @@ def load_component(
     connector_depth: int,
     **hub_kwargs: Any,
 ) -> str:
-    """Load a component file into a model; nothing is changed if it does not fit.
-
-    Args:
-        module (`nn.Module`): The base model, which has `connector` and `region_encoder`.
-        path_or_id (`str` or `os.PathLike`): `region_encoder.bin`, `mm_projector.bin`, a file or folder written by
-            `save_component`, or the Hub id of a repository that holds one of them.
-        component (`str`, *optional*): `"connector"` or `"region_encoder"`, where a folder holds both.
-        connector_depth (`int`): Blocks per stage of the connector.
-        hub_kwargs: Where on the Hub to look, such as `revision` and `token`.
-
-    Returns:
-        `str`: `"connector"` or `"region_encoder"`: what was loaded.
-
-    Raises:
-        OSError: If there is no such file, or it does not hold tensors.
-        ValueError: If keys or shapes do not fit, or the weights of `module` are not in memory.
-    """
+    """Load a component file into a base model, as the method of the models does; nothing is changed if it does not fit."""
     name, tensors = read_component(path_or_id, component, connector_depth, **hub_kwargs)
     target = module.get_submodule(name)
     parameters = target.state_dict(keep_vars=True)
@@ -283,11 +239,7 @@ def load_component(
 
 
 def component_state_dict(module: nn.Module, name: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of a component of the base model `module` under the names of our component files.
-
-    Raises:
-        ValueError: If `name` is no component.
-    """
+    """Return the tensors of a component of the base model `module` under the names of our component files."""
     if name not in COMPONENT_FILES:
         raise ValueError(f"`name` must be one of {sorted(COMPONENT_FILES)}, got {name!r}.")
     return {f"{name}.{key}": value for key, value in module.get_submodule(name).state_dict().items()}

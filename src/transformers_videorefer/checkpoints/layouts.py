@@ -54,11 +54,7 @@ _slot = [_OURS_ONLY]
 
 
 def register_layouts(layouts: PublishedLayouts) -> None:
-    """Make configurations, models and processors of this process read published layouts.
-
-    Args:
-        layouts ([`PublishedLayouts`]): What knows them.
-    """
+    """Make configurations, models and processors of this process read published layouts."""
     _slot[0] = layouts
 
 

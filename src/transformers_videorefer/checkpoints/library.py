@@ -21,14 +21,7 @@ CACHE_NAME = next(
 
 
 def accept_old_cache_name(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a forward take `past_key_values` with the warning that the library's own models give, where it was renamed.
-
-    Args:
-        forward (`Callable`): A forward with the parameters `past_key_values` and `cache`.
-
-    Returns:
-        `Callable`: The same function, or one that renames the keyword.
-    """
+    """Let a forward take `past_key_values` with the warning that the library's own models give, where it was renamed."""
     if CACHE_NAME == "past_key_values":
         return forward
     # The release in which the library's own models drop the old name.
@@ -36,11 +29,7 @@ def accept_old_cache_name(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def warn_outside(tested: str | None) -> None:
-    """Warn, once in a process, if the installed transformers lies outside of the range that this code was tested with.
-
-    Args:
-        tested (`str`, *optional*): Such as `">=5.23,<5.25"`; nothing is known without it.
-    """
+    """Warn, once in a process, if the installed transformers lies outside the tested range, such as `">=5.23,<5.25"`."""
     release = _release(__version__)
     for operator, limit in re.findall(r"(>=|<)\s*(\d+(?:\.\d+)*)", tested or ""):
         # A pre-release of the upper end has its release number, and lies outside too.

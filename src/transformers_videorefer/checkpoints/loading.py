@@ -43,9 +43,7 @@ IMAGE_SETTINGS = (
 class RememberedProcessor:
     """The processor of a checkpoint, read together with it, so that a save needs neither the source nor the network.
 
-    Args:
-        processor (`ProcessorMixin`, *optional*): The processor.
-        problem (`str`, *optional*): Why there is none.
+    Without a processor, `problem` says why there is none.
     """
 
     processor: ProcessorMixin | None = None
@@ -53,55 +51,27 @@ class RememberedProcessor:
 
     @classmethod
     def read(cls, load: Callable[[], ProcessorMixin]) -> "RememberedProcessor":
-        """Load a processor, or remember why it cannot be loaded.
-
-        Args:
-            load (`Callable[[], ProcessorMixin]`): Loads it.
-
-        Returns:
-            [`RememberedProcessor`].
-        """
+        """Load a processor, or remember why it cannot be loaded."""
         try:
             return cls(load())
         except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
             return cls(problem=str(error))
 
     def __call__(self) -> ProcessorMixin:
-        """Return the processor.
-
-        Raises:
-            LookupError: If there is none; it says why.
-        """
+        """Return the processor, or raise a LookupError that says why there is none."""
         if self.processor is None:
             raise LookupError(self.problem)
         return self.processor
 
 
 def add_mark_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Give a tokenizer the marks it lacks.
-
-    Args:
-        tokenizer (`PreTrainedTokenizerBase`): Changed in place.
-
-    Returns:
-        `dict[str, int]`: `region_token_id`, `video_token_id` and `image_token_id`.
-    """
+    """Give a tokenizer the marks it lacks, and return `region_token_id`, `video_token_id` and `image_token_id`."""
     tokenizer.add_tokens(list(MARK_TOKENS), special_tokens=True)
     return {f"{mark.strip('<>')}_token_id": tokenizer.convert_tokens_to_ids(mark) for mark in MARK_TOKENS}
 
 
 def read_vision_config(vision: str | os.PathLike) -> PreTrainedConfig:
-    """Read the configuration of a SigLIP checkpoint, whole or vision part only.
-
-    Args:
-        vision (`str` or `os.PathLike`): Folder or Hub id.
-
-    Returns:
-        `SiglipVisionConfig`: That of its vision part, free of the path it was read from.
-
-    Raises:
-        ValueError: If it is no SigLIP checkpoint.
-    """
+    """Read the configuration of the vision part of a SigLIP checkpoint, free of the path it was read from."""
     config = AutoConfig.from_pretrained(vision)
     config = getattr(config, "vision_config", config)
     if config.model_type != "siglip_vision_model":
@@ -113,19 +83,10 @@ def read_vision_config(vision: str | os.PathLike) -> PreTrainedConfig:
 def read_image_settings(
     vision: str | os.PathLike | None, image_size: int | None = None, **hub_kwargs: Any
 ) -> dict[str, Any]:
-    """Read how the vision tower wants its pictures.
+    """Read how the vision tower wants its pictures: size, resampling filter, scale, mean and deviation.
 
-    Args:
-        vision (`str` or `os.PathLike`, *optional*): Folder or Hub id of a SigLIP checkpoint.
-        image_size (`int`, *optional*): Pixels per side. With it, a checkpoint that is out of reach or has no file of
-            image settings gets those that all published SigLIP checkpoints share.
-        hub_kwargs: Where on the Hub to look.
-
-    Returns:
-        `dict[str, Any]`: Settings of an image processor: size, resampling filter, scale, mean and deviation.
-
-    Raises:
-        OSError: If there is no such file, and no `image_size`.
+    With `image_size`, the pixels per side, a checkpoint that is out of reach or has no file of image settings gets those
+    that all published SigLIP checkpoints share.
     """
     if image_size is None or (vision is not None and find_file(vision, "preprocessor_config.json", **hub_kwargs)):
         processor = SiglipImageProcessorPil.from_pretrained(vision, **hub_kwargs)

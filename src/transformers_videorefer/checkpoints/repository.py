@@ -1,18 +1,22 @@
-"""What a repository holds beside weights and settings: code and card; and how it is pushed to the Hub."""
+"""What a repository holds beside weights and settings: code, exported by reach, and card; and how it is pushed to the Hub."""
 
+import ast
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers_videorefer.checkpoints.flattening import flatten_code
 
-
+PACKAGE = "transformers_videorefer"
+# This module travels too. What came with a saved repository is flat already, and is passed on as it is.
+_IS_COPY = __name__.split(".")[0] != PACKAGE
+_ROOT = Path(__file__).parent if _IS_COPY else Path(__file__).parents[1]
 # Keywords of `save_pretrained(push_to_hub=True, ...)` that concern the upload.
-PUSH_ARGUMENTS = ("repo_id", "private", "token", "commit_message", "commit_description", "revision", "create_pr")
+COMMIT_ARGUMENTS = ("token", "commit_message", "commit_description", "revision", "create_pr")
+PUSH_ARGUMENTS = ("repo_id", "private", *COMMIT_ARGUMENTS)
 CARD = """---
 library_name: transformers
 pipeline_tag: video-text-to-text
@@ -52,22 +56,93 @@ print(processor.batch_decode(output[:, inputs["input_ids"].shape[1]:], skip_spec
 
 
 def write_code(folder: str | os.PathLike, auto_map: Mapping[str, str]) -> None:
-    """Write the code files that load a saved repository into a folder.
-
-    Args:
-        folder (`str` or `os.PathLike`): Where to.
-        auto_map (`Mapping[str, str]`): Auto class -> module and class that the code starts at.
-    """
+    """Write the code files that load a saved repository into a folder, starting at the modules of its `auto_map`."""
     flatten_code(sorted({entry.split(".")[0] for entry in auto_map.values()}), folder)
 
 
-def write_card(folder: str | os.PathLike, source: str | os.PathLike | None = None) -> None:
-    """Write a model card, unless there is one.
+def flatten_code(modules: Iterable[str], folder: str | os.PathLike) -> None:
+    """Write the modules that a saved repository starts at, and all that they import of ours, into one folder.
+
+    `from transformers_videorefer.regions.rle import x` leads on to `regions/rle.py`. It is written as `regions_rle.py`,
+    and the statement as `from .regions_rle import x`; nothing else of a file changes. Files of `models/<family>/` keep
+    their names. Code that came with a saved repository is copied as it is.
 
     Args:
-        folder (`str` or `os.PathLike`): Where to.
-        source (`str` or `os.PathLike`, *optional*): What the model was loaded from; named if it is a Hub id.
+        modules (`Iterable[str]`): Names of modules of a model family, such as `"modeling_videorefer"`.
+        folder (`str` or `os.PathLike`): Where to. Other files there stay.
+
+    Raises:
+        FileNotFoundError: If a module does not exist. Nothing is written then.
+        ValueError: If a file imports the package in a form that cannot be followed. Nothing is written then.
     """
+    ahead = [file for module in modules for file in _find_module(module)]
+    texts: dict[Path, bytes] = {}
+    while ahead:
+        file = ahead.pop()
+        if file not in texts:
+            texts[file], reached = _flatten(file)
+            ahead += reached
+    for file, text in texts.items():
+        target = Path(folder, _flat_name(file))
+        if not (target.exists() and target.samefile(file)):
+            target.write_bytes(text)
+
+
+def _find_module(module: str) -> list[Path]:
+    """Find a module of a model family by its name."""
+    if _IS_COPY:
+        # A process that only loaded the processor has no copy of the model's code, and its save needs none.
+        return [file for file in [_ROOT / f"{module}.py"] if file.exists()]
+    files = list(_ROOT.glob(f"models/*/{module}.py"))
+    if len(files) != 1:
+        raise FileNotFoundError(f"{len(files)} files of `{PACKAGE}/models` are named `{module}.py`; one is needed.")
+    return files
+
+
+def _flat_name(file: Path) -> str:
+    """Name a file where all files lie in one folder."""
+    parts = file.relative_to(_ROOT).parts
+    return parts[-1] if parts[0] == "models" else "_".join(parts)
+
+
+def _flatten(file: Path) -> tuple[bytes, list[Path]]:
+    """Make the imports of our modules relative, and list the files they lead to."""
+    source = file.read_bytes()
+    lines, reached = source.decode().split("\n"), []
+    for node, target in _imports_of_ours(ast.parse(source), file):
+        if not target.is_file():
+            raise FileNotFoundError(f"`{ast.unparse(node)}` of {file.name} leads to no file. Name a module.")
+        reached.append(target)
+        if not node.level:
+            line, head = lines[node.lineno - 1], f"from {node.module} import"
+            if head not in line:
+                raise ValueError(f"`{ast.unparse(node)}` of {file.name} must start on one line, to be rewritten.")
+            lines[node.lineno - 1] = line.replace(head, f"from .{Path(_flat_name(target)).stem} import", 1)
+    return "\n".join(lines).encode(), reached
+
+
+def _imports_of_ours(tree: ast.AST, file: Path) -> Iterator[tuple[ast.ImportFrom, Path]]:
+    """Yield the imports of our modules, inside of functions too, and where each leads."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        level = getattr(node, "level", 0)
+        if not level and all(name.split(".")[0] != PACKAGE for name in names):
+            continue
+        if isinstance(node, ast.Import) or level != int(_IS_COPY) or not names[0]:
+            raise ValueError(
+                f"`{ast.unparse(node)}` of {file.name} cannot be exported. Write `from {PACKAGE}.folder.module import "
+                "name`."
+            )
+        yield node, _ROOT.joinpath(*names[0].removeprefix(f"{PACKAGE}.").split(".")).with_suffix(".py")
+
+
+def write_card(folder: str | os.PathLike, source: str | os.PathLike | None = None) -> None:
+    """Write a model card, unless there is one; it names what the model was loaded from if that is a Hub id."""
     card = Path(folder) / "README.md"
     if card.exists():
         return
@@ -106,13 +181,7 @@ def changed_files(folder: str | os.PathLike, times: dict[str, int]) -> list[str]
 
 
 def give_usual_modes(files: Iterable[Path]) -> None:
-    """Give weight files the permissions of files that are opened for writing.
-
-    safetensors makes them readable by their owner alone, whatever the other files of the folder are.
-
-    Args:
-        files (`Iterable[Path]`): Files that were just written; only `.safetensors` files are changed.
-    """
+    """Give weight files, which safetensors makes readable by their owner alone, the permissions of other new files."""
     umask = os.umask(0o077)  # it can only be read by setting it
     os.umask(umask)
     for file in files:
@@ -129,18 +198,9 @@ def push_files(
     token: str | bool | None = None,
     **commit_kwargs: Any,
 ) -> Any:
-    """Upload files of a folder to the Hub.
+    """Upload files of a folder to the Hub, to a repository that is made, private unless told otherwise, if there is none.
 
-    Args:
-        folder (`str` or `os.PathLike`): Where the files lie.
-        files (`list[str]`): Their names. A `README.md` never replaces one that the repository has.
-        repo_id (`str`): Repository; created if there is none.
-        private (`bool`, *optional*): Whether a new repository is private; it is unless this is `False`.
-        token (`str` or `bool`, *optional*): Token of the Hub.
-        commit_kwargs: `commit_message`, `commit_description`, `revision` and `create_pr` of the upload.
-
-    Returns:
-        `CommitInfo`: What the Hub says about the commit.
+    A `README.md` never replaces one that the repository has.
     """
     from transformers.utils.hub import hf_api
 
@@ -175,8 +235,7 @@ class PushingMixin:
         Returns:
             `CommitInfo`: What the Hub says about the commit.
         """
-        names = ("commit_message", "commit_description", "token", "revision", "create_pr")
-        push_kwargs = {name: kwargs.pop(name) for name in names if kwargs.get(name) is not None}
+        push_kwargs = {name: kwargs.pop(name) for name in COMMIT_ARGUMENTS if kwargs.get(name) is not None}
         kwargs.pop("tags", None)  # the card has its own
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, **kwargs)
@@ -184,11 +243,14 @@ class PushingMixin:
 
 
 __all__ = [
+    "PUSH_ARGUMENTS",
     "PushingMixin",
     "changed_files",
     "edit_json",
     "file_times",
+    "flatten_code",
     "give_usual_modes",
+    "hub_id_or_none",
     "push_files",
     "write_card",
     "write_code",

@@ -12,33 +12,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import torch
 from PIL import Image
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    BatchFeature,
-    PreTrainedModel,
-    ProcessorMixin,
-    TextStreamer,
-    set_seed,
-)
-from transformers.utils import is_accelerate_available
+from transformers import BatchFeature, PreTrainedModel, ProcessorMixin, TextStreamer
 
-from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL, TINY_NOTICE
+from transformers_videorefer.bundled import TINY_MODEL, TINY_NOTICE
+from transformers_videorefer.inference.generating import Answer, generate_answers
 from transformers_videorefer.preview.drawing import draw_preview, read_marked_frames, region_colors
+from transformers_videorefer.regions.errors import place_error
 from transformers_videorefer.regions.values import DEFAULT
 from transformers_videorefer.video.opening import open_video
 from transformers_videorefer.video.pictures import is_picture_file_name
 
-from .model_lookup import locate_model
+from .model_flags import find_model
 from .progress import TokenProgress, quiet_libraries, report, report_when_slow
 from .region_flags import MarkedRegion, build_region
 
 
 ADDRESS_PREFIXES = ("http://", "https://")
-# Half the memory where hardware computes in it; processors are slow in it, and float32 gives the reference numbers.
-DTYPE_ON_ACCELERATOR, DTYPE_ELSEWHERE = "bfloat16", "float32"
 _FLAGS_OF_ARGUMENTS = {
     "num_frames": "--frames",
     "num_region_frames": "--region-frames",
@@ -50,8 +40,6 @@ _FLAGS_OF_ARGUMENTS = {
     "edit_list": "--edit-list",
     "vision_tower": "--vision-tower",
 }
-# How FFmpeg's errors end up in messages: " ([Errno 1094995529] Invalid data found ...: 'file:a.mp4')".
-_FFMPEG_ERROR = re.compile(r""" \(\[Errno -?\d+\] [^:'"]*(?:: (['"]).*?\1)?\)""")
 _FLAGS_OF_HINTS = {
     '`"label": int`': "`FILE#LABEL`",
     '`"size": [height, width]`': "`--region-size HEIGHTxWIDTH`",
@@ -76,34 +64,29 @@ def answer_question(args: argparse.Namespace, pieces: Sequence[str], marked: Seq
     regions = [build_region(one, is_image=is_image, frame_times=lambda: _frame_times(args)) for one in marked]
     if args.region_size is not None:
         regions = [{**region, "size": args.region_size} for region in regions]
-    source = args.model
-    if source == TINY_MODEL:
+    if args.model == TINY_MODEL:
         report(TINY_NOTICE)
-        source = str(TINY_CHECKPOINT)
-    with report_when_slow(f"looking for {args.model}"):
-        loading = {"trust_remote_code": args.trust_remote_code, **locate_model(source)}
-    if args.vision_tower is not None:
-        loading["vision_tower"] = args.vision_tower
+    checkpoint = find_model(args)
     with report_when_slow(f"loading the processor of {args.model}"), errors_name_flags(args, marked):
-        processor = AutoProcessor.from_pretrained(source, **loading)
+        processor = checkpoint.load_processor()
     started = time.perf_counter()
     with report_when_slow(f"reading {args.video}"), errors_name_flags(args, marked):
         inputs = _make_inputs(args, processor, [media, *_interleave(pieces, regions)])
     metadata = {name: inputs.pop(name) for name in ("video_metadata", "region_metadata")}
     seconds = time.perf_counter() - started
     with report_when_slow(f"loading {args.model}"), errors_name_flags(args, marked):
-        model = load_model(source, args.device, args.dtype, **loading)
+        model = checkpoint.load_model(args.device, args.dtype)
     started = time.perf_counter()
-    answer, is_complete = _generate(args, model, processor, inputs)
+    answer = _generate(args, model, processor, inputs)
     seconds += time.perf_counter() - started
     if args.json:
-        sys.stdout.write(_to_json(args, answer, metadata, is_image, seconds) + "\n")
+        sys.stdout.write(_to_json(args, answer.text, metadata, is_image, seconds) + "\n")
     elif not args.stream:
-        sys.stdout.write(answer + "\n")
-    if not is_complete:
+        sys.stdout.write(answer.text + "\n")
+    if not answer.is_complete:
         report(f"The answer was cut after {args.max_new_tokens} tokens; --max-new-tokens allows more.")
     if args.save:
-        _save_preview(args, answer, pieces, marked, regions, metadata, is_image)
+        _save_preview(args, answer.text, pieces, marked, regions, metadata, is_image)
 
 
 def _is_still_picture(source: str) -> bool:
@@ -180,17 +163,26 @@ def errors_name_flags(args: argparse.Namespace, marked: Sequence[MarkedRegion]) 
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
-        message = re.sub(r"\bsample 0, (video|image) 0", lambda _: args.video, str(error), flags=re.IGNORECASE)
-        message = re.sub(
-            r"\bsample 0, region (\d+)", lambda found: f"`{marked[int(found[1])].typed}`", message, flags=re.IGNORECASE
-        )
-        message = _FFMPEG_ERROR.sub("", message)
+        message = _name_by_flags(error, args.video, marked)
         for hint, flag in _FLAGS_OF_HINTS.items():
             message = message.replace(hint, flag)
         message = re.sub(r"`(\w+)(?:=(?:\"(\w+)\")?)?`", _name_flag, message)
         # With its place, by which the command tells a refusal from a fault of its own.
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(message).with_traceback(error.__traceback__) from error
+
+
+def _name_by_flags(error: ValueError | TypeError | OSError, video: str, marked: Sequence[MarkedRegion]) -> str:
+    """Word an error with the flags and the video as typed in the place of positions."""
+    cause, error = error.__cause__, place_error(error)
+    if error.region is not None:
+        return str(place_error(error, origin=f"`{marked[error.region].typed}`", region=None))
+    if error.video is None and error.image is None:
+        return str(error)
+    if not error.is_named:
+        place_error(error, origin=video, video=None, image=None)
+    # The texts about images name one so; what FFmpeg says of a broken file is of no use to those who typed its name.
+    return str(error).replace("sample 0, image 0", video).replace(f" ({cause})", "")
 
 
 def _name_flag(found: re.Match) -> str:
@@ -200,79 +192,24 @@ def _name_flag(found: re.Match) -> str:
     return f"`{flag} {found[2]}`" if found[2] else f"`{flag}`"
 
 
-def check_device(device: str) -> torch.device | None:
-    """Find out whether torch can use a device, before anything is read for it.
-
-    Args:
-        device (`str`): Device, or "auto".
-
-    Returns:
-        `torch.device`: The device; for "auto" an accelerator of this machine, or None without one.
-
-    Raises:
-        ValueError: If torch cannot use it.
-    """
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if device == "auto":
-        return accelerator
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # torch that was built without a device asserts that it was
-        found = "no accelerator was found" if accelerator is None else f"this machine has {accelerator.type}"
-        raise ValueError(f"`--device {device}`: torch cannot use it; {found}. Leave --device out.") from error
-
-
-def load_model(model_id: str, device: str, dtype: str, **loading: Any) -> PreTrainedModel:
-    """Load a model where it runs best.
-
-    Args:
-        model_id (`str`): Hub id or folder.
-        device (`str`): Device, or "auto" for the accelerators of this machine, if it has any.
-        dtype (`str`): Precision, or "auto" for half precision on accelerators and single precision elsewhere.
-        loading: Further keywords of `from_pretrained`.
-
-    Returns:
-        `PreTrainedModel`: The model, ready for inference.
-
-    Raises:
-        ValueError: If torch cannot use the device.
-        OSError: If the model cannot be read.
-    """
-    accelerator, chosen = check_device("auto"), check_device(device)
-    if dtype == "auto":
-        is_accelerator = chosen is not None and accelerator is not None and chosen.type == accelerator.type
-        dtype = DTYPE_ON_ACCELERATOR if is_accelerator else DTYPE_ELSEWHERE
-    if chosen is None or not is_accelerate_available():
-        model = AutoModelForImageTextToText.from_pretrained(model_id, dtype=dtype, **loading)
-        return model.eval() if chosen is None else model.to(chosen).eval()
-    # "auto" spreads the model over all accelerators, and beyond where they are too small.
-    device_map = device if device == "auto" else chosen
-    return AutoModelForImageTextToText.from_pretrained(model_id, dtype=dtype, device_map=device_map, **loading).eval()
-
-
 def _generate(
     args: argparse.Namespace, model: PreTrainedModel, processor: ProcessorMixin, inputs: BatchFeature
-) -> tuple[str, bool]:
-    """Return the answer and whether the model ended it itself."""
-    if args.seed is not None:
-        set_seed(args.seed)
+) -> Answer:
     if args.stream:
         streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
     else:
         streamer = TokenProgress(args.max_new_tokens)
-    try:
-        output = model.generate(
-            **inputs.to(model.device), max_new_tokens=args.max_new_tokens, do_sample=args.sample, streamer=streamer
-        )
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(
-            f"{model.device} ran out of memory. Use fewer --frames or --region-frames, or --dtype bfloat16."
-        ) from error
-    new_ids = output[0, inputs["input_ids"].shape[1] :]
-    end_ids = model.generation_config.eos_token_id
-    end_ids = end_ids if isinstance(end_ids, list) else [end_ids]
-    is_complete = len(new_ids) < args.max_new_tokens or int(new_ids[-1]) in end_ids
-    return processor.tokenizer.decode(new_ids, skip_special_tokens=True).strip(), is_complete
+    (answer,) = generate_answers(
+        model,
+        processor,
+        inputs,
+        max_new_tokens=args.max_new_tokens,
+        sample=args.sample,
+        seed=args.seed,
+        streamer=streamer,
+        memory_advice="Use fewer --frames or --region-frames, or --dtype bfloat16.",
+    )
+    return answer
 
 
 def _to_json(

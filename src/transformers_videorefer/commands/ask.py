@@ -1,24 +1,24 @@
 """`videorefer ask`: one question about regions of a video or an image."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from transformers_videorefer.bundled import TINY_MODEL, TINY_NOTICE
+from transformers_videorefer.inference.generating import DEFAULT_MAX_NEW_TOKENS
+from transformers_videorefer.regions.selection import EMPTY_MASKS
 from transformers_videorefer.regions.values import ALL_FRAMES
+from transformers_videorefer.video.options import EDIT_LISTS
 
-from .answer import ADDRESS_PREFIXES, DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, answer_question, check_device
+from .answer import ADDRESS_PREFIXES, answer_question
 from .ask_many import add_many_arguments, answer_requests
+from .model_flags import PUBLISHED_MODEL, add_model_flags, check_device_flag, check_model_flag
 from .region_flags import REGION_FORMS, AppendRegion, MarkedRegion, group_flags
 
 
-PUBLISHED_MODEL = "DAMO-NLP-SG/VideoRefer-7B"
 REGION_MARK = "<region>"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _REGION_HELP = {
     "--box": "a box in pixels of the video frame",
@@ -82,7 +82,7 @@ def _add_video_flags(group: Any) -> None:
     group.add_argument("--fps", type=float, metavar="FPS", help="frames per second of a folder of frames")
     group.add_argument(
         "--edit-list",
-        choices=("apply", "ignore"),
+        choices=EDIT_LISTS,
         help="count frames as players do (apply, the default) or as the published annotations do (ignore)",
     )
 
@@ -111,38 +111,20 @@ def add_region_options(group: Any) -> None:
     )
     group.add_argument(
         "--empty-masks",
-        choices=("error", "drop", "keep"),
+        choices=EMPTY_MASKS,
         default="error",
         help="what an empty mask does (default: error)",
     )
 
 
-def add_model_flags(group: Any) -> None:
-    """Declare which model answers, and how it is loaded.
-
-    Args:
-        group (`argparse._ArgumentGroup`): Group that gets the flags.
-    """
-    group.add_argument(
-        "--model", metavar="ID_OR_DIR", help=f"Hub id or folder of a checkpoint, e.g. {PUBLISHED_MODEL}"
-    )
-    group.add_argument(
-        "--device", default="auto", help="where the model runs (default: an accelerator if there is one)"
-    )
-    group.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="auto",
-        help=f"precision (default: {DTYPE_ON_ACCELERATOR} on an accelerator, otherwise {DTYPE_ELSEWHERE})",
-    )
-    group.add_argument(
-        "--vision-tower", metavar="ID_OR_DIR", help="SigLIP tower of a published checkpoint without one"
-    )
-    group.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the checkpoint")
-
-
 def _add_answer_flags(group: Any) -> None:
-    group.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
+    group.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=DEFAULT_MAX_NEW_TOKENS,
+        metavar="N",
+        help=f"longest answer (default: {DEFAULT_MAX_NEW_TOKENS})",
+    )
     group.add_argument("--sample", action="store_true", help="sample words instead of taking the most likely ones")
     group.add_argument("--seed", type=int, help="seed of --sample")
     group.add_argument("--stream", action="store_true", help="print the answer word by word")
@@ -197,7 +179,7 @@ def run_ask(args: argparse.Namespace) -> None:
     """
     if args.input is not None:
         check_model_flag(args)
-        check_device(args.device)
+        check_device_flag(args)
         answer_requests(args)
         return
     if args.video is None or args.question is None:
@@ -247,30 +229,10 @@ def split_question(question: str, marked: Sequence[MarkedRegion]) -> list[str]:
     return pieces
 
 
-def check_model_flag(args: argparse.Namespace) -> None:
-    """Find what is wrong with `--model` alone.
-
-    Args:
-        args (`argparse.Namespace`): Flags of `videorefer ask`.
-
-    Raises:
-        ValueError: If it is missing, or names neither a folder nor a Hub id.
-    """
-    if args.model is None:
-        raise ValueError(
-            f"--model is missing. Pass --model {PUBLISHED_MODEL} (the published weights, 16 GB), another Hub id or a "
-            f"folder with a checkpoint. --model {TINY_MODEL} needs no download, but {TINY_NOTICE}"
-        )
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", args.model) and not Path(args.model).is_dir():
-        raise ValueError(
-            f"`--model {args.model}`: there is no such folder, and a Hub id looks like {PUBLISHED_MODEL}."
-        )
-
-
 def _check_flags(args: argparse.Namespace) -> None:
     """Find what is wrong with the flags alone."""
     check_model_flag(args)
-    check_device(args.device)
+    check_device_flag(args)
     if args.output is not None:
         raise ValueError("--output has no effect without --input. Drop it, or pass a file of requests.")
     if not args.video.startswith(ADDRESS_PREFIXES) and not Path(args.video).exists():

@@ -22,11 +22,13 @@ from transformers_videorefer.evaluation.results import RESULTS_FILE, write_resul
 from transformers_videorefer.evaluation.runner import default_num_workers
 from transformers_videorefer.evaluation.scoring import JudgeError, Scores, check_metrics, score_run
 from transformers_videorefer.evaluation.settings import PRESETS, BenchSettings, make_settings
+from transformers_videorefer.regions.selection import EMPTY_MASKS
+from transformers_videorefer.video.options import EDIT_LISTS
 
-from .answer import check_device
 from .ask import parse_frame_limit
-from .eval_models import add_method_flags, add_model_flags, fit_settings, load_checkpoint, make_answerer
+from .eval_models import add_method_flags, fit_settings, load_checkpoint, make_answerer
 from .eval_score import HINT, add_scoring_arguments, judge_options, quiet_metrics, report_not_judged
+from .model_flags import add_loading_flags, check_device_flag
 from .progress import progress_bar, quiet_libraries, report, report_when_slow
 
 
@@ -103,12 +105,12 @@ def _add_settings_flags(group: Any) -> None:
     )
     group.add_argument(
         "--empty-masks",
-        choices=("error", "drop", "keep"),
+        choices=EMPTY_MASKS,
         default=absent,
         help="what an empty mask does (default: drop)",
     )
     group.add_argument(
-        "--edit-list", choices=("apply", "ignore"), default=absent, help="how frames count (default: as each row says)"
+        "--edit-list", choices=EDIT_LISTS, default=absent, help="how frames count (default: as each row says)"
     )
     group.add_argument(
         "--surplus-regions",
@@ -127,7 +129,7 @@ def _add_machine_flags(group: Any) -> None:
     group.add_argument(
         "--num-workers", type=int, metavar="N", help="readers of videos (default: as many as processors, at most 4)"
     )
-    add_model_flags(group)
+    add_loading_flags(group)
     group.add_argument("--retry-errors", action="store_true", help="answer samples again that failed before")
 
 
@@ -153,7 +155,7 @@ def run(arguments: argparse.Namespace, stream: TextIO) -> int | None:
     settings = make_settings(arguments.preset, **given)
     judge = _check_flags(arguments)
     ranks = Ranks(cpu=arguments.device == "cpu")
-    check_device(arguments.device)
+    check_device_flag(arguments)
     if ranks.rank == 0:
         check_metrics(arguments.eval_command, arguments.caption_metrics, arguments.caption_tokenizer)
     try:

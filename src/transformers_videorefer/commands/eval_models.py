@@ -5,10 +5,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from transformers_videorefer import VideoReferConfig
-from transformers_videorefer.bundled import TINY_CHECKPOINT, TINY_MODEL
 from transformers_videorefer.evaluation.answering import VideoReferAnswerer
 from transformers_videorefer.evaluation.benchmarking import Ranks
 from transformers_videorefer.evaluation.controls import CONTROLS, NoRegion, TextOnly
@@ -16,12 +15,10 @@ from transformers_videorefer.evaluation.outlines import OutlineAnswerer
 from transformers_videorefer.evaluation.provenance import describe_model, hub_commit
 from transformers_videorefer.evaluation.settings import METHODS, BenchSettings
 
-from .answer import DTYPE_ELSEWHERE, DTYPE_ON_ACCELERATOR, load_model
-from .model_lookup import locate_model
+from .model_flags import find_model
 from .progress import report_when_slow
 
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 # Settings that only object tokens have; the last two may be given for other models too, but no preset decides them.
 _ONLY_REGIONS = ("num_region_tokens", "num_region_frames", "empty_masks")
 _NOT_OF_PRESETS = ("num_frames", "repetition_penalty")
@@ -47,25 +44,6 @@ def add_method_flags(group: Any) -> None:
     )
 
 
-def add_model_flags(group: Any) -> None:
-    """Declare the flags that say how a model is loaded.
-
-    Args:
-        group (`argparse._ArgumentGroup`): Where they are added.
-    """
-    group.add_argument(
-        "--device", default="auto", help="where the model runs (default: an accelerator if there is one)"
-    )
-    group.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="auto",
-        help=f"precision (default: {DTYPE_ON_ACCELERATOR} on an accelerator, otherwise {DTYPE_ELSEWHERE})",
-    )
-    group.add_argument("--vision-tower", metavar="ID_OR_DIR", help="SigLIP tower of a checkpoint without one")
-    group.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the checkpoint")
-
-
 def load_checkpoint(
     arguments: argparse.Namespace, ranks: Ranks | None = None
 ) -> tuple[PreTrainedModel, ProcessorMixin, dict[str, Any]]:
@@ -83,19 +61,15 @@ def load_checkpoint(
         ValueError: If the device cannot be used.
         OSError: If the checkpoint cannot be read.
     """
-    source = str(TINY_CHECKPOINT) if arguments.model == TINY_MODEL else arguments.model
-    with report_when_slow(f"looking for {arguments.model}"):
-        loading = {"trust_remote_code": arguments.trust_remote_code, **locate_model(source)}
-    if arguments.vision_tower is not None:
-        loading["vision_tower"] = arguments.vision_tower
+    checkpoint = find_model(arguments)
     device = arguments.device
     # "cuda" means the device of this process too: every process would take the first one otherwise.
     if ranks is not None and ranks.device is not None and device in ("auto", ranks.device.type):
         device = str(ranks.device)
     with report_when_slow(f"loading {arguments.model}"):
-        processor = AutoProcessor.from_pretrained(source, **loading)
-        model = load_model(source, device, arguments.dtype, **loading)
-    return model, processor, describe_model(source, hub_commit(source))
+        processor = checkpoint.load_processor()
+        model = checkpoint.load_model(device, arguments.dtype)
+    return model, processor, describe_model(checkpoint.source, hub_commit(checkpoint.source))
 
 
 def fit_settings(

@@ -13,10 +13,12 @@ from transformers_videorefer.evaluation.similarity_picture import choose_thumbna
 from transformers_videorefer.preview.drawing import MarkedFrame, read_marked_frames
 from transformers_videorefer.regions.values import DEFAULT
 from transformers_videorefer.video.opening import open_video
+from transformers_videorefer.video.options import EDIT_LISTS
 
-from .answer import ADDRESS_PREFIXES, check_device, errors_name_flags
-from .ask import add_model_flags, add_region_options, check_model_flag
-from .eval_bench import load_checkpoint
+from .answer import ADDRESS_PREFIXES, errors_name_flags
+from .ask import add_region_options
+from .eval_models import load_checkpoint
+from .model_flags import add_model_flags, check_device_flag, check_model_flag
 from .progress import quiet_libraries, report_when_slow
 from .region_flags import REGION_FORMS, AppendRegion, MarkedRegion, build_region, group_flags
 
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     video.add_argument("--fps", type=float, metavar="FPS", help="frames per second of a folder of frames")
     video.add_argument(
         "--edit-list",
-        choices=("apply", "ignore"),
+        choices=EDIT_LISTS,
         help="count frames as players do (apply, the default) or as the published annotations do (ignore)",
     )
     add_model_flags(parser.add_argument_group("model"))
@@ -97,7 +99,7 @@ def _check_flags(arguments: argparse.Namespace) -> MarkedRegion:
     if len(names) > 1:
         given = "; ".join(flag.typed for flag in arguments.region_flags)
         raise ValueError(f"The flags mark several objects: {given}. Draw one map for each object.")
-    check_device(arguments.device)
+    check_device_flag(arguments)
     if not arguments.video.startswith(ADDRESS_PREFIXES) and not Path(arguments.video).exists():
         raise ValueError(f"There is no video {arguments.video}. Check the path.")
     Image.init()

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
-from transformers_videorefer.bundled import QUICKSTART, TINY_CHECKPOINT, TINY_NOTICE
+from transformers_videorefer.bundled import QUICKSTART, TINY_MODEL, TINY_NOTICE
+from transformers_videorefer.inference.generating import generate_answers
+from transformers_videorefer.inference.loading import load_for_use
 from transformers_videorefer.preview.drawing import draw_preview, read_marked_frames, region_colors
 
 from .progress import quiet_libraries, report_when_slow
@@ -65,8 +65,7 @@ def run_quickstart(args: argparse.Namespace) -> None:
 
 def _answer(video: Path, objects: dict[str, dict[str, Any]], questions: Sequence[dict[str, Any]]) -> list[str]:
     """Answer all questions in one batch."""
-    processor = AutoProcessor.from_pretrained(TINY_CHECKPOINT)
-    model = AutoModelForImageTextToText.from_pretrained(TINY_CHECKPOINT).eval()
+    model, processor = load_for_use(TINY_MODEL, device="cpu", dtype="float32")  # too small to gain from more
     inputs = processor.apply_chat_template(
         [[{"role": "user", "content": f"<video>\n{question['text']}"}] for question in questions],
         videos=[[video]] * len(questions),
@@ -76,8 +75,8 @@ def _answer(video: Path, objects: dict[str, dict[str, Any]], questions: Sequence
         return_dict=True,
         return_tensors="pt",
     )
-    output = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
-    return processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    answers = generate_answers(model, processor, inputs, max_new_tokens=MAX_NEW_TOKENS)
+    return [answer.text for answer in answers]
 
 
 def _spell(question: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from transformers_videorefer.inputs.items import MARKS
 from transformers_videorefer.preview.drawing import read_marked_frames, region_colors
 from transformers_videorefer.preview.sheet import draw_sheet
 from transformers_videorefer.preview.text import region_word
+from transformers_videorefer.regions.errors import located
 from transformers_videorefer.regions.form import parse_region
 from transformers_videorefer.regions.grid import decode_mask
 
@@ -120,7 +121,9 @@ def _drawable_frames(region: dict[str, Any], facts: MediaFacts, name: str) -> tu
             continue
         where = f"{name}, frame {entry.get('frame_index', 0)}"
         try:
-            if decode_entry(entry, facts, where=where).any():
+            with located(origin=where):
+                is_visible = decode_entry(entry, facts).any()
+            if is_visible:
                 entries.append(entry)
             else:
                 problems.append(f"{where}: the mask is empty.")
@@ -131,13 +134,12 @@ def _drawable_frames(region: dict[str, Any], facts: MediaFacts, name: str) -> tu
     return entries, problems
 
 
-def decode_entry(entry: dict[str, Any], facts: MediaFacts, *, where: str) -> Any:
+def decode_entry(entry: dict[str, Any], facts: MediaFacts) -> Any:
     """Decode the mask of one frame of a row, after a look at whether it fits the video.
 
     Args:
         entry (`dict`): `frame_index`, and `rle` or `box`.
         facts ([`MediaFacts`]): The video or image.
-        where (`str`): Start of every error message.
 
     Returns:
         `np.ndarray` of shape `(height, width)` and dtype bool.
@@ -149,12 +151,12 @@ def decode_entry(entry: dict[str, Any], facts: MediaFacts, *, where: str) -> Any
     index = entry.get("frame_index", 0)
     if index >= facts.num_frames:
         hidden = f" (and {facts.num_hidden_frames} that its edit list hides)" if facts.num_hidden_frames else ""
-        raise ValueError(f"{where}: the video has {count_of(facts.num_frames, 'frame')}{hidden}.")
-    region = parse_region({"frames": [entry]}, where=where)
+        raise ValueError(f"the video has {count_of(facts.num_frames, 'frame')}{hidden}.")
+    region = parse_region({"frames": [entry]})
     size = (entry.get("rle") or {}).get("size")
     if size and size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"{where}: the mask has {size[0]} x {size[1]} pixels, too many to draw.")
-    return decode_mask(region.frames[0], height=facts.height, width=facts.width, where=where)
+        raise ValueError(f"the mask has {size[0]} x {size[1]} pixels, too many to draw.")
+    return decode_mask(region.frames[0], height=facts.height, width=facts.width)
 
 
 def _spell_frames(region: dict[str, Any]) -> str:

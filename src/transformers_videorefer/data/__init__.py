@@ -1,11 +1,12 @@
 """Data of VideoRefer: published files as rows, rows as chat messages and batches, and synthetic clips with exact answers."""
 
-from transformers_videorefer.regions.rle import broken_rles, encode_rle, encode_runs
+from transformers_videorefer.regions.rle import encode_rle, encode_runs
 
 from .batches.chat import to_chat
 from .batches.collator import VideoReferDataCollator
 from .defects import BAD_ROWS, DEFECT_KINDS, Defect, DefectReport, RecordError
 from .json_files.json_stream import iterate_records, split_file
+from .rle_checks import broken_rles
 from .rows.hc_stvg import salvage_hc_stvg
 from .rows.records import from_published, record_defects, salvage, to_published
 from .rows.row_checks import row_defects

@@ -137,6 +137,27 @@ def make_defect(kind: str, message: str) -> Defect:
     return Defect(kind, message, kind not in HARMLESS_KINDS)
 
 
+class FrameError(ValueError):
+    """A frame of a region that cannot be read.
+
+    Args:
+        kind (`str`): A key of `DEFECT_KINDS`.
+        message (`str`): What is wrong where in the record.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, str(self))  # so that it crosses from a worker process
+
+    @property
+    def defect(self) -> Defect:
+        """[`Defect`]: The same as a defect; fatal whatever its kind, since nothing of the frame is kept."""
+        return Defect(self.kind, str(self), is_fatal=True)
+
+
 class RecordError(ValueError):
     """A record that cannot become a row.
 

@@ -4,15 +4,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-from transformers import BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from transformers_videorefer.data.batches.collator import VideoReferDataCollator
+from transformers_videorefer.inference.generating import (
+    DEFAULT_MAX_NEW_TOKENS,
+    check_max_new_tokens,
+    generate_answers,
+)
 from transformers_videorefer.regions.values import DEFAULT
+from transformers_videorefer.video.options import check_edit_list
 
 
 MODES = ("single", "multi")
-DEFAULT_MAX_NEW_TOKENS = 512
 
 Row = Mapping[str, Any]
 
@@ -59,47 +63,71 @@ class PreparingAnswerer(Answerer, Protocol):
         ...
 
 
-def check_max_new_tokens(max_new_tokens: int) -> None:
-    """Find an impossible length of answers.
-
-    Args:
-        max_new_tokens (`int`): Longest answer.
-
-    Raises:
-        ValueError: If it is below 1.
-    """
-    if max_new_tokens < 1:
-        raise ValueError(f"`max_new_tokens` is {max_new_tokens}. Pass at least 1.")
-
-
-def generate_greedily(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    inputs: BatchFeature,
-    *,
-    max_new_tokens: int,
-    repetition_penalty: float | None = None,
-) -> list[str]:
-    """Take the most likely token each time, whatever the checkpoint's `generation_config` says of sampling and beams.
+class GeneratingAnswerer:
+    """Answers rows with a model, greedily: takes the most likely token each time, whatever the checkpoint says.
 
     Args:
         model (`PreTrainedModel`): The model.
-        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
-        inputs (`BatchFeature`): Inputs of some rows, padded on the left, where and as the model wants them.
+        processor (`ProcessorMixin`): Its processor.
+        prepare (`Callable`): Makes inputs of the model of rows, padded on the left.
         max_new_tokens (`int`): Longest answer.
         repetition_penalty (`float`, *optional*): Penalty on repeated tokens; the checkpoint's by default.
 
-    Returns:
-        `list[str]`: The answers without special tokens and space around them, one for each row.
+    Raises:
+        ValueError: If `max_new_tokens` is below 1.
     """
-    penalty = {} if repetition_penalty is None else {"repetition_penalty": repetition_penalty}
-    with torch.inference_mode():
-        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **penalty)
-    new_ids = output[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new_ids, skip_special_tokens=True)]
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        prepare: Callable[[Sequence[Row]], BatchFeature],
+        max_new_tokens: int,
+        repetition_penalty: float | None,
+    ):
+        check_max_new_tokens(max_new_tokens)
+        self.model = model
+        self.processor = processor
+        self.prepare = prepare
+        self.max_new_tokens = max_new_tokens
+        self.repetition_penalty = repetition_penalty
+
+    def __call__(self, rows: Sequence[Row]) -> list[str]:
+        """Answer rows.
+
+        Args:
+            rows (`Sequence[Mapping]`): Rows of any of our sets.
+
+        Returns:
+            `list[str]`: The answers, one for each row.
+
+        Raises:
+            ValueError: If a row does not fit, or cannot be shown; it names the row.
+            TypeError: If something in a row is of a wrong kind.
+            OSError: If a file cannot be read.
+        """
+        return self.answer(self.prepare(rows))
+
+    def answer(self, inputs: BatchFeature) -> list[str]:
+        """Generate.
+
+        Args:
+            inputs (`BatchFeature`): What `prepare` returned.
+
+        Returns:
+            `list[str]`: The answers, one for each row.
+        """
+        answers = generate_answers(
+            self.model,
+            self.processor,
+            inputs,
+            max_new_tokens=self.max_new_tokens,
+            repetition_penalty=self.repetition_penalty,
+        )
+        return [answer.text for answer in answers]
 
 
-class VideoReferAnswerer:
+class VideoReferAnswerer(GeneratingAnswerer):
     """Answers rows with VideoRefer, greedily.
 
     Args:
@@ -139,9 +167,8 @@ class VideoReferAnswerer:
     ):
         if mode not in MODES:
             raise ValueError(f"`mode` must be one of {', '.join(MODES)}, got {mode!r}.")
-        if edit_list not in ("apply", "ignore", None):
-            raise ValueError(f'`edit_list` must be "apply", "ignore" or None, got {edit_list!r}.')
-        check_max_new_tokens(max_new_tokens)
+        if edit_list is not None:
+            check_edit_list(edit_list)
         collator = VideoReferDataCollator(
             processor,
             data_root,
@@ -152,44 +179,7 @@ class VideoReferAnswerer:
             empty_masks=empty_masks,
             num_region_frames=DEFAULT if num_region_frames is None else num_region_frames,
         )
-        self.model = model
-        self.processor = processor
-        self.prepare = _Preparation(collator, edit_list)
-        self.max_new_tokens = max_new_tokens
-        self.repetition_penalty = repetition_penalty
-
-    def __call__(self, rows: Sequence[Row]) -> list[str]:
-        """Answer rows.
-
-        Args:
-            rows (`Sequence[Mapping]`): Rows of any of our sets.
-
-        Returns:
-            `list[str]`: The answers, one for each row.
-
-        Raises:
-            ValueError: If a row does not fit the model's inputs; it names the row.
-            TypeError: If something in a row is of a wrong kind.
-            OSError: If a file cannot be read.
-        """
-        return self.answer(self.prepare(rows))
-
-    def answer(self, inputs: BatchFeature) -> list[str]:
-        """Generate.
-
-        Args:
-            inputs (`BatchFeature`): What `prepare` returned.
-
-        Returns:
-            `list[str]`: The answers, one for each row.
-        """
-        return generate_greedily(
-            self.model,
-            self.processor.tokenizer,
-            inputs.to(self.model.device),
-            max_new_tokens=self.max_new_tokens,
-            repetition_penalty=self.repetition_penalty,
-        )
+        super().__init__(model, processor, _Preparation(collator, edit_list), max_new_tokens, repetition_penalty)
 
 
 class _Preparation:

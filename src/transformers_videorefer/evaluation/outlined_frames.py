@@ -10,6 +10,7 @@ from PIL import Image
 from transformers.image_utils import load_image
 
 from transformers_videorefer.preview.drawing import choose_frames, draw_regions
+from transformers_videorefer.regions.errors import located
 from transformers_videorefer.regions.form import parse_region
 from transformers_videorefer.regions.grid import decode_mask
 from transformers_videorefer.regions.selection import select_frames
@@ -186,17 +187,16 @@ def _show_group(
     annotated = [_locate_regions(reader, item) for item in items]
     plans = []
     for item, entries in zip(items, annotated, strict=True):
-        try:
+        with located(origin=item.where):
             frames = [list(of_region) for of_region in entries]
             plans.append(plan_frames(frames, num_total=reader.num_frames, mode=mode, num_frames=num_frames))
-        except ValueError as error:
-            raise ValueError(f"{item.where}: {error}") from error
     pictures: list[dict[int, Image.Image]] = [{} for _ in items]
     for index, frame in reader.read({index for indices, _ in plans for index in indices}):
         for item, entries, (indices, marked), drawn in zip(items, annotated, plans, pictures, strict=True):
             if index in indices:
                 visible = entries if draws_outlines and index in marked else []
-                drawn[index] = _draw(frame, [of_region.get(index) for of_region in visible], item.where)
+                with located(origin=item.where, frame=index):
+                    drawn[index] = _draw(frame, [of_region.get(index) for of_region in visible])
     return [
         Shown([drawn[index] for index in indices], indices, item.is_image, num_total=reader.num_frames, fps=reader.fps)
         for item, (indices, _), drawn in zip(items, plans, pictures, strict=True)
@@ -205,34 +205,29 @@ def _show_group(
 
 def _locate_regions(reader: VideoReader, item: _Item) -> list[dict[int, Any]]:
     """Return the entry of every frame on which a region is annotated, for each region."""
-    located = []
+    annotated = []
     for number, part in enumerate(item.regions):
-        where = f"{item.where}, region {number}"
-        region = parse_region({key: value for key, value in part.items() if key not in ("type", "media")}, where=where)
-        located.append(
-            dict(
-                select_frames(
-                    region,
-                    num_frames=reader.num_frames,
-                    frame_times=lambda: reader.frame_times,
-                    max_frames=None,
-                    empty_masks="drop",
-                    where=where,
-                    is_image=item.is_image,
-                )
+        with located(origin=item.where, region=number):
+            selected = select_frames(
+                parse_region({key: value for key, value in part.items() if key not in ("type", "media")}),
+                num_frames=reader.num_frames,
+                frame_times=lambda: reader.frame_times,
+                max_frames=None,
+                empty_masks="drop",
+                is_image=item.is_image,
             )
-        )
-    return located
+        annotated.append(dict(selected))
+    return annotated
 
 
-def _draw(frame: np.ndarray, entries: Sequence[Any], where: str) -> Image.Image:
+def _draw(frame: np.ndarray, entries: Sequence[Any]) -> Image.Image:
     """Outline the regions that have an entry, each in its own color."""
     height, width = frame.shape[:2]
     colors = dict(zip(map(str, range(len(entries))), OUTLINE_COLORS.values(), strict=False))
-    masks = {
-        name: decode_mask(entry, height=height, width=width, where=f"{where}, region {name}")
-        for name, entry in zip(colors, entries, strict=True)
-        if entry is not None
-    }
+    masks = {}
+    for number, (name, entry) in enumerate(zip(colors, entries, strict=True)):
+        if entry is not None:
+            with located(region=number):
+                masks[name] = decode_mask(entry, height=height, width=width)
     enlarged = round(width * max(1.0, _MIN_LONGEST_SIDE / max(height, width)))
     return draw_regions(frame, masks, colors=colors, width=enlarged, outlines_only=True)

@@ -13,8 +13,9 @@ import numpy as np
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from transformers_videorefer.data.batches.chat import MEDIA_KINDS, name_of, parts_of, to_chat
+from transformers_videorefer.video.options import check_edit_list
 
-from .answering import DEFAULT_MAX_NEW_TOKENS, MODES, Row, check_max_new_tokens, generate_greedily
+from .answering import DEFAULT_MAX_NEW_TOKENS, MODES, GeneratingAnswerer, Row
 from .outlined_frames import OUTLINE_COLORS, Shown, show_frames
 from .phrasing import write_text
 
@@ -24,7 +25,7 @@ DEFAULT_NUM_FRAMES = {"single": 1, "multi": 16}
 FRAME_FORMS = ("auto", "images", "video")
 
 
-class OutlineAnswerer:
+class OutlineAnswerer(GeneratingAnswerer):
     """Answers rows with any chat model that sees pictures, greedily.
 
     Every row becomes a chat of the other model: frames of its video with the objects outlined in colors, then the
@@ -67,9 +68,7 @@ class OutlineAnswerer:
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
         repetition_penalty: float | None = None,
     ):
-        check_max_new_tokens(max_new_tokens)
-        self.model = model
-        self.prepare = OutlinePreparation(
+        prepare = OutlinePreparation(
             processor,
             data_root=data_root,
             mode=mode,
@@ -78,42 +77,7 @@ class OutlineAnswerer:
             mark_regions=mark_regions,
             edit_list=edit_list,
         )
-        self.processor = self.prepare.processor
-        self.max_new_tokens = max_new_tokens
-        self.repetition_penalty = repetition_penalty
-
-    def __call__(self, rows: Sequence[Row]) -> list[str]:
-        """Answer rows.
-
-        Args:
-            rows (`Sequence[Mapping]`): Rows of any of our sets, each with at most one video or image.
-
-        Returns:
-            `list[str]`: The answers, one for each row.
-
-        Raises:
-            ValueError: If a row cannot be shown; it names the row.
-            TypeError: If something in a row is of a wrong kind.
-            OSError: If a file cannot be read.
-        """
-        return self.answer(self.prepare(rows))
-
-    def answer(self, inputs: BatchFeature) -> list[str]:
-        """Generate.
-
-        Args:
-            inputs (`BatchFeature`): What `prepare` returned.
-
-        Returns:
-            `list[str]`: The answers, one for each row.
-        """
-        return generate_greedily(
-            self.model,
-            self.processor.tokenizer,
-            inputs.to(self.model.device, dtype=self.model.dtype),
-            max_new_tokens=self.max_new_tokens,
-            repetition_penalty=self.repetition_penalty,
-        )
+        super().__init__(model, prepare.processor, prepare, max_new_tokens, repetition_penalty)
 
     def without_marks(self) -> "OutlineAnswerer":
         """Make an answerer that shows the same frames without outlines.
@@ -158,10 +122,11 @@ class OutlinePreparation:
         for name, value, choices in (
             ("mode", mode, MODES),
             ("show_as", show_as, FRAME_FORMS),
-            ("edit_list", edit_list, ("apply", "ignore", None)),
         ):
             if value not in choices:
                 raise ValueError(f"`{name}` must be one of {', '.join(map(str, choices))}, got {value!r}.")
+        if edit_list is not None:
+            check_edit_list(edit_list)
         if num_frames is not None and num_frames < 1:
             raise ValueError(f"`num_frames` is {num_frames}. Pass at least 1.")
         name = type(processor).__name__

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from transformers_videorefer.data.batches.guilty_rows import process_good_rows
 from transformers_videorefer.data.file_errors import FILE_ERRORS
 
 from .answering import Answerer, PreparingAnswerer, Row
@@ -155,26 +156,17 @@ class _PreparedBatches(Dataset):
                 outcomes[position] = Outcome(error=describe_error(error))
         if self._prepare is None or not rows:
             return _Prepared(list(rows), None, outcomes)
-        try:
-            return _Prepared(list(rows), self._prepare(list(rows.values())), outcomes)
-        except ROW_ERRORS as error:
-            return self._without_culprits(rows, outcomes, error)
+        positions = list(rows)
 
-    def _without_culprits(self, rows: dict[int, Row], outcomes: dict[int, Outcome], error: Exception) -> _Prepared:
-        """Find the rows that fail by themselves and prepare the others."""
-        for position, row in list(rows.items()):
-            try:
-                self._prepare([row])
-            except ROW_ERRORS as found:
-                outcomes[position] = Outcome(error=describe_error(found))
-                del rows[position]
-        if not rows:
-            return _Prepared([], None, outcomes)
+        def note(place: int, error: Exception) -> None:
+            outcomes[positions[place]] = Outcome(error=describe_error(error))
+
         try:
-            return _Prepared(list(rows), self._prepare(list(rows.values())), outcomes)
-        except ROW_ERRORS as again:  # together they fail for another reason than each by itself
-            failed = {position: Outcome(error=describe_error(again)) for position in rows}
-            return _Prepared([], None, outcomes | failed)
+            inputs, used = process_good_rows(list(rows.values()), self._prepare, ROW_ERRORS, note)
+        except ROW_ERRORS as error:  # together they fail for another reason than each by itself
+            together = Outcome(error=describe_error(error))
+            return _Prepared([], None, dict.fromkeys(positions, together) | outcomes)
+        return _Prepared([positions[place] for place in used], inputs, outcomes)
 
 
 def _as_it_is(prepared: _Prepared) -> _Prepared:

@@ -14,6 +14,7 @@ from transformers_videorefer.inputs.items import (
     find_marks,
     group_by_sample,
 )
+from transformers_videorefer.regions.errors import located
 from transformers_videorefer.video.options import VIDEO_OPTIONS
 
 
@@ -109,60 +110,53 @@ def check_conversations(
         ValueError: If a message or part is malformed, a text part spells a mark, or a region stands outside a user
             turn.
     """
-    return [
-        [
-            mark
-            for turn, message in enumerate(messages)
-            for mark in _marks_of_message(message, f"sample {sample}, message {turn}", allow_marks_in_text)
-        ]
-        for sample, messages in enumerate(conversations)
-    ]
+    found: list[list[_Mark]] = [[] for _ in conversations]
+    for sample, messages in enumerate(conversations):
+        for turn, message in enumerate(messages):
+            with located(sample=sample, message=turn):
+                found[sample] += _marks_of_message(message, allow_marks_in_text)
+    return found
 
 
-def _marks_of_message(message: Mapping[str, Any], where: str, allow_marks_in_text: bool) -> list[_Mark]:
+def _marks_of_message(message: Mapping[str, Any], allow_marks_in_text: bool) -> list[_Mark]:
+    """List the marks of one message and check its parts."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise ValueError(f'{where}: a message is {{"role": "user", "content": ...}}, got {message!r:.80}.')
+        raise ValueError(f'a message is {{"role": "user", "content": ...}}, got {message!r:.80}.')
     content = message.get("content")
     if content is None or isinstance(content, str):
         found = [] if allow_marks_in_text else find_marks(content or "")
         marks = [_Mark(match.lastgroup, None, {}) for match in found]
     elif isinstance(content, (Sequence, np.ndarray)):
-        marks = [
-            _read_part(part, where)
-            for part in content
-            if not _is_text(part, where=where, allow_marks=allow_marks_in_text)
-        ]
+        marks = [_read_part(part) for part in content if not _is_text(part, allow_marks=allow_marks_in_text)]
     else:
-        raise ValueError(f"{where}: `content` must be a string or a list of parts, got {type(content).__name__}.")
+        raise ValueError(f"`content` must be a string or a list of parts, got {type(content).__name__}.")
     if message["role"] != "user" and any(mark.kind == "region" for mark in marks):
         raise ValueError(
-            f"{where}: a region in a {message['role']!r} turn. Regions belong into user turns; an answer can only "
+            f"a region in a {message['role']!r} turn. Regions belong into user turns; an answer can only "
             "speak of them."
         )
     return marks
 
 
-def _is_text(part: Any, *, where: str, allow_marks: bool) -> bool:
+def _is_text(part: Any, *, allow_marks: bool) -> bool:
     """Whether a part is text; check that it is well-formed on the way."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind in MARKS:
         return False
     if kind != "text":
-        raise ValueError(
-            f'{where}: unknown part {part!r:.80}. Use {{"type": ...}} with "text", "video", "image" or "region".'
-        )
+        raise ValueError(f'unknown part {part!r:.80}. Use {{"type": ...}} with "text", "video", "image" or "region".')
     if not isinstance(part.get("text"), str):
-        raise ValueError(f'{where}: a text part needs a string under "text", got {part.get("text")!r:.80}.')
+        raise ValueError(f'a text part needs a string under "text", got {part.get("text")!r:.80}.')
     spelled = None if allow_marks else MARKS_PATTERN.search(part["text"])
     if spelled:
         raise ValueError(
-            f'{where}: a text part spells the mark `{spelled.group()}`. Use a part {{"type": "{spelled.lastgroup}", '
+            f'a text part spells the mark `{spelled.group()}`. Use a part {{"type": "{spelled.lastgroup}", '
             "...}, or one string with marks as the whole content."
         )
     return True
 
 
-def _read_part(part: Mapping[str, Any], where: str) -> _Mark:
+def _read_part(part: Mapping[str, Any]) -> _Mark:
     """Take apart a video, image or region part. Keys whose value is `None` count as absent."""
     kind = part["type"]
     given = {key: value for key, value in part.items() if key != "type" and value is not None}
@@ -172,16 +166,16 @@ def _read_part(part: Mapping[str, Any], where: str) -> _Mark:
     unknown = sorted(set(given) - {*payload_keys, *option_keys}, key=str)
     if unknown:
         raise ValueError(
-            f"{where}: unknown key(s) {', '.join(f'`{key}`' for key in unknown)} in a `{kind}` part. It takes "
+            f"unknown key(s) {', '.join(f'`{key}`' for key in unknown)} in a `{kind}` part. It takes "
             f"{', '.join(f'`{key}`' for key in (*payload_keys, *option_keys))}."
         )
     payloads = [given[key] for key in payload_keys if key in given]
     if len(payloads) > 1:
-        raise ValueError(f"{where}: a `{kind}` part has several sources ({', '.join(payload_keys)}). Keep one.")
+        raise ValueError(f"a `{kind}` part has several sources ({', '.join(payload_keys)}). Keep one.")
     options = {key: given[key] for key in option_keys if key in given}
     for key, value in options.items():
         if not isinstance(value, (str, int, float, np.generic)):
-            raise ValueError(f"{where}: `{key}` of a `{kind}` part must be one value, got {value!r:.80}.")
+            raise ValueError(f"`{key}` of a `{kind}` part must be one value, got {value!r:.80}.")
     return _Mark(kind, payloads[0] if payloads else None, options)
 
 

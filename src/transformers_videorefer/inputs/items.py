@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from transformers_videorefer.regions.errors import MediaError, MediaTypeError
 from transformers_videorefer.video.options import spread_option
 from transformers_videorefer.video.pictures import is_frame
 
@@ -122,9 +123,11 @@ def _check_count(num_items: int, num_marks: int, *, kind: str, sample: int, mark
         ValueError: If the numbers differ; it names both.
     """
     if num_items != num_marks:
-        raise ValueError(
+        raise MediaError(
             f"Sample {sample} has {num_items} {kind}(s) but {num_marks} `{MARKS[kind]}` {marks}. Pass one {kind} per "
-            "mark, in the order of the marks."
+            "mark, in the order of the marks.",
+            is_named=True,
+            sample=sample,
         )
 
 
@@ -174,7 +177,7 @@ def group_by_sample(
     elif is_item(values):
         groups = _deal([values], num_marks, kind, marks)
     elif not isinstance(values, list):
-        raise TypeError(_no_item_message(values, kind, f"`{kind}s`"))
+        raise MediaTypeError(f"`{kind}s`: {_no_item_message(values, kind)}", argument=f"{kind}s")
     elif any(value is None or (_is_list(value) and not is_item(value)) for value in values):
         groups = _one_entry_per_sample(values, len(num_marks), kind)
     elif kind == "region" and is_batch and values:
@@ -187,7 +190,7 @@ def group_by_sample(
     for sample, (group, expected) in enumerate(zip(groups, num_marks, strict=True)):
         for position, value in enumerate(group):
             if not is_item(value):
-                raise TypeError(_no_item_message(value, kind, f"sample {sample}, {kind} {position}"))
+                raise MediaTypeError(_no_item_message(value, kind), sample=sample, **{kind: position})
         _check_count(len(group), expected, kind=kind, sample=sample, marks=marks)
     return groups
 
@@ -220,7 +223,8 @@ def _deal(values: list[Any], num_marks: Sequence[int], kind: str, marks: str) ->
     return [[next(iterator) for _ in range(count)] for count in num_marks]
 
 
-def _no_item_message(value: Any, kind: str, where: str) -> str:
+def _no_item_message(value: Any, kind: str) -> str:
+    """Word the error for something that is no video, image or region."""
     hints = {
         "video": "Pass a path, an address, bytes, a file object, a list of pictures or a (T, H, W, 3) array, or a list "
         "of such.",
@@ -228,7 +232,7 @@ def _no_item_message(value: Any, kind: str, where: str) -> str:
         "region": 'Pass a list. A region is a dictionary such as {"frames": [{"frame_index": 0, "box": [x0, y0, x1, y1]}]}.',
     }
     shape = f" of shape {tuple(value.shape)}" if isinstance(value, (np.ndarray, torch.Tensor)) else ""
-    return f"{where}: {type(value).__name__}{shape} is no {kind}. {hints[kind]}"
+    return f"{type(value).__name__}{shape} is no {kind}. {hints[kind]}"
 
 
 def media_from_lists(

@@ -62,16 +62,7 @@ _CALL_SETTINGS = {
 
 
 def check_keywords(names: Iterable[str], known: Iterable[str], function: str) -> None:
-    """Refuse unknown keywords, which the library would drop with a warning.
-
-    Args:
-        names (`Iterable[str]`): Keywords that were given.
-        known (`Iterable[str]`): Keywords there are.
-        function (`str`): What takes them.
-
-    Raises:
-        TypeError: If a keyword is unknown; it names the one that was probably meant.
-    """
+    """Refuse unknown keywords of a function, which the library would drop with a warning."""
     known = sorted(known)
     for name in names:
         if name not in known:
@@ -81,32 +72,14 @@ def check_keywords(names: Iterable[str], known: Iterable[str], function: str) ->
 
 
 def check_near_misses(names: Iterable[str], known: Iterable[str], function: str) -> None:
-    """Refuse keywords that are nearly known ones; others are variables for other templates.
-
-    Args:
-        names (`Iterable[str]`): Unknown keywords that were given.
-        known (`Iterable[str]`): Keywords there are.
-        function (`str`): What takes them.
-
-    Raises:
-        TypeError: If a keyword looks like a misspelt one.
-    """
+    """Refuse unknown keywords that are nearly known ones; others are variables for other templates."""
     known = sorted(known)
     misspelt = [name for name in names if difflib.get_close_matches(name, known, n=1, cutoff=0.8)]
     check_keywords(misspelt, known, function)
 
 
 def check_call_settings(merged: Mapping[str, Mapping[str, Any]], *, has_videos: bool, has_images: bool) -> None:
-    """Refuse settings of the sub-processors that would not fit the vision tower, or would be ignored.
-
-    Args:
-        merged (`Mapping[str, Mapping[str, Any]]`): Keywords of the call by sub-processor.
-        has_videos (`bool`): Whether there is a video.
-        has_images (`bool`): Whether there is an image.
-
-    Raises:
-        ValueError: If such a setting is given.
-    """
+    """Refuse settings of the sub-processors that would not fit the vision tower, or would be ignored."""
     for group, has_any in (("videos_kwargs", has_videos), ("images_kwargs", has_images)):
         given = {name for name, value in merged[group].items() if value is not None}
         refused = sorted(given - _CALL_SETTINGS[group])
@@ -119,14 +92,7 @@ def check_call_settings(merged: Mapping[str, Mapping[str, Any]], *, has_videos: 
 
 
 def as_python(value: Any) -> Any:
-    """Turn a numpy scalar into the Python number that the library's checks accept.
-
-    Args:
-        value (`Any`): Value of a keyword.
-
-    Returns:
-        `Any`: The number, or the value itself.
-    """
+    """Turn a numpy scalar into the Python number that the library's checks accept."""
     return value.item() if isinstance(value, np.generic) else value
 
 

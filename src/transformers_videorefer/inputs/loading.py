@@ -1,7 +1,7 @@
 """Loads the media of one call: every video is opened once, and decoded once for all frames that anything asks for."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from transformers.video_utils import VideoMetadata
 
 from transformers_videorefer.inputs.assembly import FrameNormalizer, LoadedMedia, LoadedRegion, LoadedSample, assemble
 from transformers_videorefer.inputs.items import SampleMedia, VideoItem
+from transformers_videorefer.regions.errors import MediaError, located
 from transformers_videorefer.regions.form import Region, RegionFrame, parse_region
 from transformers_videorefer.regions.selection import (
     check_empty_masks,
@@ -38,7 +39,6 @@ class FrameProcessor(FrameNormalizer, Protocol):
         do_sample_frames: bool,
         start_seconds: float | None,
         end_seconds: float | None,
-        where: str,
     ) -> list[int]:
         """Choose the scene frames of an open video, by number and in rising order."""
         ...
@@ -85,6 +85,8 @@ class _Source:
     """A video file (or folder, list, array) that one or more marks of the batch refer to."""
 
     reader: VideoReader
+    sample: int  # of its first mark
+    video: int
     wanted: set[int] = field(default_factory=set)
     frames: dict[int, np.ndarray] = field(default_factory=dict)  # resized, (height, width, 3) uint8
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)  # height and width before resizing
@@ -95,22 +97,33 @@ class _Clip:
     """One `<video>` mark: a source, its scene frames, and how frame numbers of the user map to frames of the source."""
 
     source: _Source
+    sample: int
+    video: int
     scene: list[int]  # positions in the source as it was given
     metadata: VideoMetadata
-    frame_times: Callable[[], np.ndarray]
     # Frame number of the user -> position, where frames were sampled before they came here.
     position_of_frame: dict[int, int] | None = None
 
-    def to_position(self, frame_index: int, where: str) -> int:
+    def to_position(self, frame_index: int) -> int:
         """Find a frame of the user in the source."""
         if self.position_of_frame is None:
             return frame_index
         if frame_index not in self.position_of_frame:
-            raise ValueError(
-                f"{where}: the frame is not among those given (`frames_indices` of `video_metadata`: "
-                f"{sorted(self.position_of_frame)}). Pass the whole video, or frames that include it."
+            raise MediaError(
+                "the frame is not among those given (`frames_indices` of `video_metadata`: "
+                f"{sorted(self.position_of_frame)}). Pass the whole video, or frames that include it.",
+                frame=frame_index,
             )
         return self.position_of_frame[frame_index]
+
+    def frame_times(self) -> np.ndarray:
+        """Find out when the frames that the user can name are shown."""
+        with located(is_named=True, sample=self.sample, video=self.video):
+            if self.position_of_frame is None:
+                return self.source.reader.frame_times
+            if not self.metadata.fps:
+                raise MediaError("`time_seconds` needs `fps` in `video_metadata`. Pass it, or use `frame_index`.")
+            return np.arange(self.metadata.total_num_frames) / self.metadata.fps
 
     def describe(self) -> VideoMetadata:
         """Describe the source and name the scene frames, once they are read."""
@@ -126,8 +139,9 @@ class _PlannedRegion:
 
     region: Region
     media: int
-    entries: list[tuple[int, RegionFrame]]  # frame number of the user, entry
-    where: str
+    clip: _Clip | None  # none on an image
+    image_size: tuple[int, int] | None  # height and width, none on a video
+    entries: list[tuple[int, int, RegionFrame]]  # frame number of the user, position in the source, entry
 
 
 class MediaLoader:
@@ -162,41 +176,34 @@ class MediaLoader:
         """
         with ExitStack() as stack:
             clips = self._open_clips(samples, stack)
-            images = [
-                [load_image(image, where=f"sample {sample}, image {i}") for i, image in enumerate(media.images)]
-                for sample, media in enumerate(samples)
-            ]
+            images = [_load_images(sample, media) for sample, media in enumerate(samples)]
             plans = [
-                [
-                    self._plan_region(raw, media, clips[sample], f"sample {sample}, region {i}")
-                    for i, raw in enumerate(media.regions)
-                ]
+                self._plan_regions(sample, media, clips[sample], images[sample])
                 for sample, media in enumerate(samples)
             ]
-            for sample_clips, media, sample_plans in zip(clips, samples, plans, strict=True):
-                _note_wanted_frames(sample_clips, media, sample_plans)
             for source in self._sources.values():
                 self._read(source)
         loaded = [
             LoadedSample(
                 media=media,
-                scenes=[[clip.source.frames[position] for position in clip.scene] for clip in sample_clips],
-                scene_positions=[clip.scene for clip in sample_clips],
-                images=sample_images,
-                regions=[self._load_region(plan, media, sample_clips, sample_images) for plan in sample_plans],
-                video_metadata=[clip.describe() for clip in sample_clips],
+                scenes=[[clip.source.frames[position] for position in clip.scene] for clip in clips[sample]],
+                scene_positions=[clip.scene for clip in clips[sample]],
+                images=images[sample],
+                regions=self._load_regions(sample, plans[sample]),
+                video_metadata=[clip.describe() for clip in clips[sample]],
             )
-            for media, sample_clips, sample_images, sample_plans in zip(samples, clips, images, plans, strict=True)
+            for sample, media in enumerate(samples)
         ]
         return assemble(loaded, self._video_processor, self._image_processor, self._options.num_region_tokens)
 
     def _read(self, source: _Source) -> None:
         """Decode all wanted frames of a source, each resized before the next one comes."""
-        for position, frame in source.reader.read(source.wanted):
-            source.sizes[position] = (frame.shape[0], frame.shape[1])
-            source.frames[position] = self._video_processor.preprocess_frame(
-                frame, resize_backend=self._options.resize_backend
-            )
+        with located(is_named=True, sample=source.sample, video=source.video):
+            for position, frame in source.reader.read(source.wanted):
+                source.sizes[position] = (frame.shape[0], frame.shape[1])
+                source.frames[position] = self._video_processor.preprocess_frame(
+                    frame, resize_backend=self._options.resize_backend
+                )
 
     def _open_clips(self, samples: Sequence[SampleMedia], stack: ExitStack) -> list[list[_Clip]]:
         num_videos = sum(len(media.videos) for media in samples)
@@ -207,132 +214,125 @@ class MediaLoader:
                 "the order of their marks."
             )
         given = iter(metadata if metadata is not None else [None] * num_videos)
-        clips = [
-            [
-                self._open_clip(item, dict(next(given) or {}), stack, f"sample {sample}, video {i}")
-                for i, item in enumerate(media.videos)
-            ]
-            for sample, media in enumerate(samples)
-        ]
+        clips: list[list[_Clip]] = [[] for _ in samples]
+        for sample, media in enumerate(samples):
+            for video, item in enumerate(media.videos):
+                with located(is_named=True, sample=sample, video=video):
+                    clips[sample].append(self._open_clip(item, dict(next(given) or {}), stack, sample, video))
         check_scene_lengths([len(clip.scene) for row in clips for clip in row], self._options.min_scene_frames)
         return clips
 
-    def _open_clip(self, item: VideoItem, given: dict[str, Any], stack: ExitStack, where: str) -> _Clip:
+    def _open_clip(self, item: VideoItem, given: dict[str, Any], stack: ExitStack, sample: int, video: int) -> _Clip:
+        """Open the video of one mark and choose its scene frames."""
         options = {name: value for name, value in item.options.items() if value is not None}
         start, end = options.pop("start_seconds", None), options.pop("end_seconds", None)
         options.setdefault("edit_list", self._video_processor.edit_list)
         if given.get("fps"):
             options["default_fps"] = given["fps"]
-        source = self._open_source(item.source, options, stack, where)
-        reader = source.reader
+        key = (source_key(item.source), *sorted(options.items()))
+        if key not in self._sources:
+            reader = open_video(item.source, name=f"sample {sample}, video {video}", **options)
+            self._sources[key] = _Source(stack.enter_context(reader), sample, video)
+        source = self._sources[key]
         scene = self._video_processor.choose_scene_frames(
-            reader,
+            source.reader,
             num_frames=self._options.num_frames,
             do_sample_frames=self._options.do_sample_frames,
             start_seconds=start,
             end_seconds=end,
-            where=where,
         )
-        metadata = VideoMetadata(**describe_video(reader, given))
-        numbers = metadata.frames_indices
-        if numbers is None:
-            return _Clip(source, scene, metadata, lambda: reader.frame_times)
-        # Where a number comes twice, the first of the equal frames counts.
-        positions = {number: position for position, number in reversed(list(enumerate(numbers)))}
-        return _Clip(source, scene, metadata, _times_of_source(metadata, where), positions)
+        metadata = VideoMetadata(**describe_video(source.reader, given))
+        clip = _Clip(source, sample, video, scene, metadata)
+        if metadata.frames_indices is not None:
+            # Where a number comes twice, the first of the equal frames counts.
+            numbered = reversed(list(enumerate(metadata.frames_indices)))
+            clip.position_of_frame = {number: position for position, number in numbered}
+        source.wanted.update(scene)
+        return clip
 
-    def _open_source(self, video: Any, options: dict[str, Any], stack: ExitStack, where: str) -> _Source:
-        """Open a video, unless it is open with the same options."""
-        key = (source_key(video), *sorted(options.items()))
-        if key not in self._sources:
-            self._sources[key] = _Source(stack.enter_context(open_video(video, name=where, **options)))
-        return self._sources[key]
+    def _plan_regions(
+        self, sample: int, media: SampleMedia, clips: Sequence[_Clip], images: Sequence[np.ndarray]
+    ) -> list[_PlannedRegion]:
+        """Check the regions of a sample, choose their frames, and tell the sources which ones will be needed."""
+        plans = []
+        for number, raw in enumerate(media.regions):
+            with located(sample=sample, region=number):
+                plans.append(self._plan_region(parse_region(raw), media, clips, images))
+        return plans
 
     def _plan_region(
-        self, raw: Mapping[str, Any], media: SampleMedia, clips: Sequence[_Clip], where: str
+        self, region: Region, media: SampleMedia, clips: Sequence[_Clip], images: Sequence[np.ndarray]
     ) -> _PlannedRegion:
-        region = parse_region(raw, where=where)
-        position = _media_position(region, media.kinds, where)
+        """Choose the frames of one region."""
+        position = _media_position(region, media.kinds)
         kind, nth = media.place(position)
         clip = clips[nth] if kind == "video" else None
-        entries = select_frames(
+        selected = select_frames(
             region,
             num_frames=1 if clip is None else clip.metadata.total_num_frames,
             frame_times=_no_times if clip is None else clip.frame_times,
             max_frames=self._options.num_region_frames,
             empty_masks=self._options.empty_masks,
-            where=where,
             is_image=clip is None,
         )
-        return _PlannedRegion(region, position, entries, where)
-
-    def _load_region(
-        self, plan: _PlannedRegion, media: SampleMedia, clips: Sequence[_Clip], images: Sequence[np.ndarray]
-    ) -> LoadedRegion:
-        """Bring the masks of a region to the grid, one after the other."""
-        kind, nth = media.place(plan.media)
-        loaded = LoadedRegion(object_id=plan.region.object_id, media=plan.media)
-        for frame_index, entry in plan.entries:
-            where = f"{plan.where}, frame {frame_index}"
-            if kind == "video":
-                position = clips[nth].to_position(frame_index, where)
-                height, width = clips[nth].source.sizes[position]
-            else:
-                position, (height, width) = 0, images[nth].shape[:2]
-            cells = frame_to_grid(
-                plan.region,
-                entry,
-                height=height,
-                width=width,
-                grid_size=self._options.grid_size,
-                empty_masks=self._options.empty_masks,
-                where=where,
+        if clip is None:
+            return _PlannedRegion(
+                region, position, None, images[nth].shape[:2], [(0, 0, entry) for _, entry in selected]
             )
-            if cells is not None:
-                # An extra frame that several regions share is kept once.
-                frame = clips[nth].source.frames[position] if kind == "video" else None
-                loaded.add(frame_index, position, frame, cells)
-        if not loaded.masks:
-            raise ValueError(no_mask_left_message(plan.where, len(plan.entries)))
+        entries = [(index, clip.to_position(index), entry) for index, entry in selected]
+        clip.source.wanted.update(position for _, position, _ in entries)
+        return _PlannedRegion(region, position, clip, None, entries)
+
+    def _load_regions(self, sample: int, plans: Sequence[_PlannedRegion]) -> list[LoadedRegion]:
+        """Bring the masks of the regions of a sample to the grid."""
+        loaded = []
+        for number, plan in enumerate(plans):
+            with located(sample=sample, region=number):
+                loaded.append(self._load_region(plan))
         return loaded
 
-
-def _note_wanted_frames(clips: Sequence[_Clip], media: SampleMedia, plans: Iterable[_PlannedRegion]) -> None:
-    """Tell the sources of one sample which frames will be needed."""
-    for clip in clips:
-        clip.source.wanted.update(clip.scene)
-    for plan in plans:
-        kind, nth = media.place(plan.media)
-        if kind == "video":
-            clips[nth].source.wanted.update(
-                clips[nth].to_position(frame_index, f"{plan.where}, frame {frame_index}")
-                for frame_index, _ in plan.entries
-            )
-
-
-def _times_of_source(metadata: VideoMetadata, where: str) -> Callable[[], np.ndarray]:
-    """Times of all frames of a video of which only some frames are at hand."""
-
-    def frame_times() -> np.ndarray:
-        if not metadata.fps:
-            raise ValueError(
-                f"{where}: `time_seconds` needs `fps` in `video_metadata`. Pass it, or use `frame_index`."
-            )
-        return np.arange(metadata.total_num_frames) / metadata.fps
-
-    return frame_times
+    def _load_region(self, plan: _PlannedRegion) -> LoadedRegion:
+        """Bring the masks of a region to the grid, one after the other."""
+        loaded = LoadedRegion(object_id=plan.region.object_id, media=plan.media)
+        for frame_index, position, entry in plan.entries:
+            source = None if plan.clip is None else plan.clip.source
+            height, width = plan.image_size if source is None else source.sizes[position]
+            with located(frame=frame_index):
+                cells = frame_to_grid(
+                    plan.region,
+                    entry,
+                    height=height,
+                    width=width,
+                    grid_size=self._options.grid_size,
+                    empty_masks=self._options.empty_masks,
+                )
+            if cells is not None:
+                # An extra frame that several regions share is kept once.
+                loaded.add(frame_index, position, None if source is None else source.frames[position], cells)
+        if not loaded.masks:
+            raise ValueError(no_mask_left_message(len(plan.entries)))
+        return loaded
 
 
 def _no_times() -> np.ndarray:
     return np.empty(0)
 
 
-def load_image(image: Any, *, where: str) -> np.ndarray:
+def _load_images(sample: int, media: SampleMedia) -> list[np.ndarray]:
+    """Load the still images of a sample."""
+    loaded = []
+    for number, image in enumerate(media.images):
+        with located(is_named=True, sample=sample, image=number):
+            loaded.append(load_image(image, name=f"sample {sample}, image {number}"))
+    return loaded
+
+
+def load_image(image: Any, *, name: str) -> np.ndarray:
     """Load a still image from a path, URL, bytes, binary file object, base64 text, PIL image or array.
 
     Args:
         image (`Any`): The image.
-        where (`str`): Words such as "sample 0, image 1" that errors start with.
+        name (`str`): What errors call it, such as "sample 0, image 1".
 
     Returns:
         `np.ndarray` of shape `(height, width, 3)`: uint8 RGB.
@@ -353,25 +353,26 @@ def load_image(image: Any, *, where: str) -> np.ndarray:
             image = load_pil_image(image)  # address or base64 text
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
-                f"{where}: there is no picture at {image[:200]!r}, and it is no address or base64 text of one either. "
+                f"{name}: there is no picture at {image[:200]!r}, and it is no address or base64 text of one either. "
                 "Check the path."
             ) from error
-    return load_picture(image, where)
+    return load_picture(image, name)
 
 
-def _media_position(region: Region, kinds: Sequence[str], where: str) -> int:
+def _media_position(region: Region, kinds: Sequence[str]) -> int:
+    """Find the video or image of a region."""
     if not kinds:
-        raise ValueError(f"{where}: its sample has no video or image. Regions need a `<video>` or `<image>` mark.")
+        raise ValueError("its sample has no video or image. Regions need a `<video>` or `<image>` mark.")
     if region.media is None:
         if len(kinds) > 1:
             raise ValueError(
-                f"{where}: its sample has {len(kinds)} videos and images. Say which one the region is on with "
+                f"its sample has {len(kinds)} videos and images. Say which one the region is on with "
                 f'`"media": 0` to `{len(kinds) - 1}`, counted over all marks of the sample.'
             )
         return 0
     if region.media >= len(kinds):
         raise ValueError(
-            f"{where}: `media` is {region.media}, but its sample has {len(kinds)} videos and images, numbered from 0. "
+            f"`media` is {region.media}, but its sample has {len(kinds)} videos and images, numbered from 0. "
             f"Pass 0 to {len(kinds) - 1}."
         )
     return region.media

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from transformers.image_utils import load_image
 
+from transformers_videorefer.regions.errors import located
 from transformers_videorefer.regions.form import parse_region
 from transformers_videorefer.regions.grid import decode_mask
 from transformers_videorefer.regions.selection import select_frames
@@ -217,38 +218,33 @@ def read_marked_frames(
         OSError: If a file cannot be read.
     """
     with open_video([load_image(source)] if is_image else source, **video_options) as reader:
-        entries = {
-            name: dict(
-                select_frames(
-                    parse_region(region, where=name),
+        entries = {}
+        for name, region in regions.items():
+            with located(origin=name):
+                selected = select_frames(
+                    parse_region(region),
                     num_frames=reader.num_frames,
                     frame_times=lambda: reader.frame_times,
                     max_frames=None,
                     empty_masks="drop",
-                    where=name,
                     is_image=is_image,
                 )
-            )
-            for name, region in regions.items()
-        }
+            entries[name] = dict(selected)
         candidates = entries if frame_indices is None else frame_indices
         chosen = choose_frames(list(candidates.values()), max_frames)
         if not chosen:
             chosen = sorted(set(uniform_indices(reader.num_frames, max_frames)))
         times = reader.frame_times if reader.fps and not is_image else None
-        return [
-            MarkedFrame(
-                frame,
-                {
-                    name: decode_mask(frames[index], height=frame.shape[0], width=frame.shape[1], where=name)
-                    for name, frames in entries.items()
-                    if index in frames
-                },
-                frame_index=None if is_image else index,
-                time_seconds=None if times is None else float(times[index]),
-            )
-            for index, frame in reader.read(chosen)
-        ]
+        marked = []
+        for index, frame in reader.read(chosen):
+            masks = {}
+            for name, frames in entries.items():
+                if index in frames:
+                    with located(origin=name, frame=index):
+                        masks[name] = decode_mask(frames[index], height=frame.shape[0], width=frame.shape[1])
+            seconds = None if times is None else float(times[index])
+            marked.append(MarkedFrame(frame, masks, frame_index=None if is_image else index, time_seconds=seconds))
+        return marked
 
 
 def caption_of(marked: MarkedFrame) -> str:

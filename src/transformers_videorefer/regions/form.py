@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transformers_videorefer.regions.errors import located
 from transformers_videorefer.regions.pixels import read_mask
 from transformers_videorefer.regions.rle import rle_is_empty
 from transformers_videorefer.regions.values import (
@@ -57,11 +58,8 @@ class RegionFrame:
     label: int | None = None
     size: tuple[int, int] | None = None
 
-    def is_empty(self, *, where: str = "region") -> bool | None:
+    def is_empty(self) -> bool | None:
         """Tell whether the mask has no pixel, as far as that needs neither a picture opened nor a shape drawn.
-
-        Args:
-            where (`str`, *optional*, defaults to `"region"`): Start of every error message.
 
         Returns:
             `bool`, *optional*: None where only decoding would tell (pictures, polygons, boxes, scribbles).
@@ -72,17 +70,14 @@ class RegionFrame:
         if self.form is None:
             return True
         if self.form == "rle":
-            return rle_is_empty(self.value, where=where)
+            return rle_is_empty(self.value)
         if self.form == "mask" and is_array(self.value):
             inside = self.value if self.label is None else self.value == self.label
             return not bool(inside.any())
         return None
 
-    def picture_is_empty(self, *, where: str) -> bool:
+    def picture_is_empty(self) -> bool:
         """Open a mask picture to tell whether it shows nothing; other forms count as showing something.
-
-        Args:
-            where (`str`): Start of every error message.
 
         Returns:
             `bool`: True if no pixel of the picture belongs to the object.
@@ -93,7 +88,7 @@ class RegionFrame:
         """
         if self.form != "mask":
             return False
-        return not read_mask(self.value, label=self.label, where=where).any()
+        return not read_mask(self.value, label=self.label).any()
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +110,7 @@ class Region:
     positional: bool
 
 
-def parse_region(region: Mapping[str, Any], *, where: str) -> Region:
+def parse_region(region: Mapping[str, Any]) -> Region:
     """Check the form of a region. Keys whose value is None count as absent.
 
     Args:
@@ -124,7 +119,6 @@ def parse_region(region: Mapping[str, Any], *, where: str) -> Region:
             `(num_frames, height, width)` or `(num_frames, 1, height, width)` or a list of masks, RLE dicts and None,
             with `"frame_indices"` and, where the masks hold labels, `"label"`. A frame whose only form is None
             (`{"frame_index": 0, "rle": None}`) has an empty mask, as null segmentations in the published data.
-        where (`str`): Start of every error message, for example "sample 0, region 1".
 
     Returns:
         `Region`: The same, checked; masks are neither copied nor decoded.
@@ -135,35 +129,35 @@ def parse_region(region: Mapping[str, Any], *, where: str) -> Region:
     """
     if not isinstance(region, Mapping):
         raise TypeError(
-            f"{where}: a region is a dict such as {_EXAMPLE}, got {shorten(region)}. "
+            f"a region is a dict such as {_EXAMPLE}, got {shorten(region)}. "
             f"Pass the masks of one object over several frames as {_MASKLET_EXAMPLE}."
         )
     given = {key: value for key, value in region.items() if value is not None}
-    _check_keys(given, REGION_KEYS, where)
+    _check_keys(given, REGION_KEYS)
     if given.get("type", "region") != "region":
-        raise ValueError(f'{where}: `type` of a region must be "region", got {given["type"]!r}. Leave it out.')
+        raise ValueError(f'`type` of a region must be "region", got {given["type"]!r}. Leave it out.')
     object_id = given.get("object_id")
     if object_id is not None and not isinstance(object_id, str):
-        raise TypeError(f"{where}: `object_id` must be a string, got {object_id!r}. Pass str(...) of it.")
-    media = None if "media" not in given else parse_index(given["media"], "media", where=where)
+        raise TypeError(f"`object_id` must be a string, got {object_id!r}. Pass str(...) of it.")
+    media = None if "media" not in given else parse_index(given["media"], "media")
     if ("frames" in given) == ("masks" in given):
         found = "both" if "frames" in given else f"only {sorted(given)}" if given else "nothing"
         raise ValueError(
-            f"{where}: a region needs exactly one of `frames` and `masks`, got {found}. Pass for example {_EXAMPLE}."
+            f"a region needs exactly one of `frames` and `masks`, got {found}. Pass for example {_EXAMPLE}."
         )
-    size = None if "size" not in given else parse_size(given["size"], where=where)
+    size = None if "size" not in given else parse_size(given["size"])
     if "masks" in given:
-        frames = _parse_masklet(given, size, where)
+        frames = _parse_masklet(given, size)
         return Region(object_id, media, frames, from_masklet=True, positional="frame_indices" not in given)
     if "frame_indices" in given:
-        raise ValueError(f"{where}: `frame_indices` goes with `masks`. Give each of the `frames` its `frame_index`.")
+        raise ValueError("`frame_indices` goes with `masks`. Give each of the `frames` its `frame_index`.")
     if "label" in given:
-        raise ValueError(f"{where}: `label` goes with `masks`. In `frames` put it beside the `mask` it is for.")
-    frames = _parse_frames(given["frames"], size, where)
+        raise ValueError("`label` goes with `masks`. In `frames` put it beside the `mask` it is for.")
+    frames = _parse_frames(given["frames"], size)
     return Region(object_id, media, frames, from_masklet=False, positional=False)
 
 
-def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+def _check_keys(given: Mapping[str, Any], known: Sequence[str]) -> None:
     """Refuse unknown keys and say which key is meant."""
     for key in given:
         if key in known:
@@ -182,46 +176,48 @@ def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str) -> N
             hint = f"Did you mean `{near[0]}`?"
         else:
             hint = f"Known keys are {', '.join(f'`{name}`' for name in known)}."
-        raise ValueError(f"{where}: unknown key `{key}`. {hint}")
+        raise ValueError(f"unknown key `{key}`. {hint}")
 
 
-def _parse_frames(entries: Any, size: tuple[int, int] | None, where: str) -> tuple[RegionFrame, ...]:
+def _parse_frames(entries: Any, size: tuple[int, int] | None) -> tuple[RegionFrame, ...]:
     """Check the entries of `frames`."""
     if isinstance(entries, (str, bytes)) or not isinstance(entries, (Sequence, np.ndarray)):
-        raise TypeError(f"{where}: `frames` must be a list of dicts such as {_EXAMPLE}, got {shorten(entries)}.")
+        raise TypeError(f"`frames` must be a list of dicts such as {_EXAMPLE}, got {shorten(entries)}.")
     if len(entries) == 0:
-        raise ValueError(f"{where}: `frames` is empty. Pass at least one frame, or leave region and mark out.")
-    return tuple(_parse_frame(entry, size, f"{where}, frames[{position}]") for position, entry in enumerate(entries))
+        raise ValueError("`frames` is empty. Pass at least one frame, or leave region and mark out.")
+    frames = []
+    with located() as place:
+        for position, entry in enumerate(entries):
+            place["entry"] = f"frames[{position}]"
+            frames.append(_parse_frame(entry, size))
+    return tuple(frames)
 
 
-def _parse_frame(entry: Any, default_size: tuple[int, int] | None, where: str) -> RegionFrame:
+def _parse_frame(entry: Any, default_size: tuple[int, int] | None) -> RegionFrame:
     """Check one entry of `frames`."""
     if not isinstance(entry, Mapping):
         raise TypeError(
-            f'{where}: a frame is a dict such as {{"frame_index": 0, "box": [x0, y0, x1, y1]}}, got {shorten(entry)}.'
+            f'a frame is a dict such as {{"frame_index": 0, "box": [x0, y0, x1, y1]}}, got {shorten(entry)}.'
         )
     given = {key: value for key, value in entry.items() if value is not None}
-    _check_keys(given, FRAME_KEYS, where)
+    _check_keys(given, FRAME_KEYS)
     index, time_seconds = None, None
     if "frame_index" in given:
-        index = parse_index(given["frame_index"], "frame_index", where=where)
+        index = parse_index(given["frame_index"], "frame_index")
     if "time_seconds" in given:
-        time_seconds = parse_number(given["time_seconds"], "time_seconds", where=where)
+        time_seconds = parse_number(given["time_seconds"], "time_seconds")
     if index is not None and time_seconds is not None:
-        raise ValueError(f"{where}: both `frame_index` and `time_seconds` are given. Keep one of them.")
-    if index is not None:
-        where = f"{where} (frame {index})"
-    forms = [form for form in FORMS if form in given]
-    if len(forms) > 1:
-        raise ValueError(f"{where}: got {' and '.join(f'`{form}`' for form in forms)}. Keep exactly one of them.")
-    if not any(form in entry for form in FORMS):
-        raise ValueError(
-            f"{where}: the frame has no mask. Pass exactly one of {', '.join(f'`{form}`' for form in FORMS)}."
-        )
-    form = forms[0] if forms else None
-    label = None if "label" not in given else parse_whole(given["label"], "label", where=where)
-    size = default_size if "size" not in given else parse_size(given["size"], where=where)
-    return _make_frame(index, time_seconds, form, given.get(form), label, size, where)
+        raise ValueError("both `frame_index` and `time_seconds` are given. Keep one of them.")
+    with located(frame=index):
+        forms = [form for form in FORMS if form in given]
+        if len(forms) > 1:
+            raise ValueError(f"got {' and '.join(f'`{form}`' for form in forms)}. Keep exactly one of them.")
+        if not any(form in entry for form in FORMS):
+            raise ValueError(f"the frame has no mask. Pass exactly one of {', '.join(f'`{form}`' for form in FORMS)}.")
+        form = forms[0] if forms else None
+        label = None if "label" not in given else parse_whole(given["label"], "label")
+        size = default_size if "size" not in given else parse_size(given["size"])
+        return _make_frame(index, time_seconds, form, given.get(form), label, size)
 
 
 def _make_frame(
@@ -231,42 +227,42 @@ def _make_frame(
     value: Any,
     label: int | None,
     size: tuple[int, int] | None,
-    where: str,
 ) -> RegionFrame:
     """Check the value of a frame against its label and size."""
     if label is not None and form not in ("mask", None):
         raise ValueError(
-            f"{where}: `label` says which value of a `mask` is the object, but a `{form}` has no values. Leave it out."
+            f"`label` says which value of a `mask` is the object, but a `{form}` has no values. Leave it out."
         )
     if form is not None:
-        value = parse_value(form, value, size, where=where)
+        value = parse_value(form, value, size)
     return RegionFrame(index, time_seconds, form, value, label, size)
 
 
-def _parse_masklet(given: Mapping[str, Any], size: tuple[int, int] | None, where: str) -> tuple[RegionFrame, ...]:
+def _parse_masklet(given: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[RegionFrame, ...]:
     """Check the masks of a tracked object and the frames they belong to."""
-    entries = _masklet_entries(given["masks"], where)
-    label = None if "label" not in given else parse_whole(given["label"], "label", where=where)
+    entries = _masklet_entries(given["masks"])
+    label = None if "label" not in given else parse_whole(given["label"], "label")
     indices = given.get("frame_indices", range(len(entries)))
     if is_array(indices):
         indices = indices.tolist()
     if isinstance(indices, (str, bytes)) or not isinstance(indices, Sequence):
-        raise TypeError(f"{where}: `frame_indices` must be a list of frame numbers, got {shorten(indices)}.")
+        raise TypeError(f"`frame_indices` must be a list of frame numbers, got {shorten(indices)}.")
     if len(indices) != len(entries):
         raise ValueError(
-            f"{where}: `masks` has {len(entries)} masks but `frame_indices` has {len(indices)} numbers. "
+            f"`masks` has {len(entries)} masks but `frame_indices` has {len(indices)} numbers. "
             "Pass one frame number for each mask."
         )
+    indices = [parse_index(number, f"frame_indices[{position}]") for position, number in enumerate(indices)]
     frames = []
-    for position, (entry, number) in enumerate(zip(entries, indices, strict=True)):
-        index = parse_index(number, f"frame_indices[{position}]", where=where)
-        form = None if entry is None else "rle" if isinstance(entry, Mapping) else "mask"
-        at = f"{where}, masks[{position}] (frame {index})"
-        frames.append(_make_frame(index, None, form, entry, label, size, at))
+    with located() as place:
+        for position, (entry, index) in enumerate(zip(entries, indices, strict=True)):
+            place.update(entry=f"masks[{position}]", frame=index)
+            form = None if entry is None else "rle" if isinstance(entry, Mapping) else "mask"
+            frames.append(_make_frame(index, None, form, entry, label, size))
     return tuple(frames)
 
 
-def _masklet_entries(masks: Any, where: str) -> Sequence[Any]:
+def _masklet_entries(masks: Any) -> Sequence[Any]:
     """Split `masks` into one entry for each frame."""
     if is_tensor(masks) or (isinstance(masks, np.ndarray) and masks.dtype != object):
         shape = tuple(masks.shape)
@@ -274,17 +270,17 @@ def _masklet_entries(masks: Any, where: str) -> Sequence[Any]:
             masks = masks[:, 0]
         if masks.ndim != 3 or 0 in shape:
             raise ValueError(
-                f"{where}: `masks` must have shape (num_frames, height, width) or (num_frames, 1, height, width), "
-                f"got {shape}. Pass masks[None] for a single frame."
+                f"`masks` must have shape (num_frames, height, width) or (num_frames, 1, height, width), got {shape}. "
+                "Pass masks[None] for a single frame."
             )
         return list(masks)
     if isinstance(masks, (str, bytes)) or not isinstance(masks, (Sequence, np.ndarray)):
         raise TypeError(
-            f"{where}: `masks` must be an array, a tensor or a list of masks, RLE dicts or None, got "
-            f"{shorten(masks)}. Pass {_MASKLET_EXAMPLE}."
+            f"`masks` must be an array, a tensor or a list of masks, RLE dicts or None, got {shorten(masks)}. "
+            f"Pass {_MASKLET_EXAMPLE}."
         )
     if len(masks) == 0:
-        raise ValueError(f"{where}: `masks` is empty. Pass at least one mask, or leave region and mark out.")
+        raise ValueError("`masks` is empty. Pass at least one mask, or leave region and mark out.")
     return masks
 
 

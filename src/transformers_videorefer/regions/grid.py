@@ -1,8 +1,4 @@
-"""The mask of one frame of a region: in pixels, scaled to the frame, and on the patch grid.
-
-Every function that can refuse its input takes `where`, the words an error message starts with
-("sample 0, region 1, frame 12").
-"""
+"""The mask of one frame of a region: in pixels, scaled to the frame, and on the patch grid."""
 
 from functools import lru_cache
 
@@ -24,14 +20,13 @@ MAX_SIDES_OUTSIDE = 10
 TINY_FRAME_SIDE = 8
 
 
-def decode_mask(entry: RegionFrame, *, height: int, width: int, where: str) -> np.ndarray:
+def decode_mask(entry: RegionFrame, *, height: int, width: int) -> np.ndarray:
     """Make the mask of one frame in pixels.
 
     Args:
         entry (`RegionFrame`): The frame.
         height (`int`): Height of the video frame in pixels, as decoded, after rotation.
         width (`int`): Width of the video frame in pixels.
-        where (`str`): Start of every error message, which names the frame too.
 
     Returns:
         `np.ndarray` of shape `(height, width)`, for "mask" and "rle" with a `size` of that size, and dtype bool.
@@ -43,76 +38,76 @@ def decode_mask(entry: RegionFrame, *, height: int, width: int, where: str) -> n
     if entry.form is None:
         return np.zeros((height, width), dtype=bool)
     if entry.form == "rle":
-        _check_mask_size(entry.value["size"], entry.size, (height, width), where)
-        return decode_rle(entry.value, where=where)
+        _check_mask_size(entry.value["size"], entry.size, (height, width))
+        return decode_rle(entry.value)
     if entry.form == "mask":
-        mask = read_mask(entry.value, label=entry.label, where=where)
-        _check_mask_size(mask.shape, entry.size, (height, width), where)
+        mask = read_mask(entry.value, label=entry.label)
+        _check_mask_size(mask.shape, entry.size, (height, width))
         return mask
     if entry.size is None:
-        _refuse_fractions(entry, (height, width), where)
-    scale = _scale_to_frame(entry.size, (height, width), where)
+        _refuse_fractions(entry, (height, width))
+    scale = _scale_to_frame(entry.size, (height, width))
     if entry.form == "box":
         corners = entry.value.reshape(2, 2) * scale
-        _check_inside(corners, MAX_PIXELS_OUTSIDE, (height, width), "box", where)
+        _check_inside(corners, MAX_PIXELS_OUTSIDE, (height, width), "box")
         return fill_box(corners.ravel().tolist(), height, width)
     if entry.form == "polygon":
         parts = [part.reshape(-1, 2) * scale for part in entry.value]
         for part in parts:
-            _check_inside(part, MAX_SIDES_OUTSIDE * max(height, width), (height, width), "polygon", where)
+            _check_inside(part, MAX_SIDES_OUTSIDE * max(height, width), (height, width), "polygon")
         return fill_polygons([part.ravel() for part in parts], height, width)
     points, stroke_width = entry.value
     if entry.size == (1, 1):
         if stroke_width < 1:
             raise ValueError(
-                f"{where}: `width` of `scribble` is {stroke_width:g}, but it is counted in pixels of the frame also "
+                f"`width` of `scribble` is {stroke_width:g}, but it is counted in pixels of the frame also "
                 "with `size` [1, 1]. Pass pixels."
             )
     else:
         stroke_width *= float(np.sqrt(scale.prod()))
     points = points * scale
-    _check_inside(points, MAX_PIXELS_OUTSIDE, (height, width), "scribble", where)
+    _check_inside(points, MAX_PIXELS_OUTSIDE, (height, width), "scribble")
     return draw_scribble(points, stroke_width, height, width)
 
 
-def _check_mask_size(own: tuple[int, int], stated: tuple[int, int] | None, frame: tuple[int, int], where: str) -> None:
+def _check_mask_size(own: tuple[int, int], stated: tuple[int, int] | None, frame: tuple[int, int]) -> None:
     """Accept a mask of the frame's size, or of the stated size where that shows the same picture."""
     if stated is None:
         if tuple(own) != frame:
             raise ValueError(
-                f"{where}: the mask has height {own[0]} and width {own[1]} but the frame has {frame[0]} and {frame[1]}. "
+                f"the mask has height {own[0]} and width {own[1]} but the frame has {frame[0]} and {frame[1]}. "
                 f'If both show the whole picture, say so with `"size": [{own[0]}, {own[1]}]`.'
             )
     elif tuple(own) != stated:
         raise ValueError(
-            f"{where}: the mask has height {own[0]} and width {own[1]} but its `size` says {list(stated)}. "
+            f"the mask has height {own[0]} and width {own[1]} but its `size` says {list(stated)}. "
             f"Pass the mask's own size [{own[0]}, {own[1]}], or leave `size` out."
         )
     else:
-        _check_aspect(stated, frame, where)
+        _check_aspect(stated, frame)
 
 
-def _check_aspect(stated: tuple[int, int], frame: tuple[int, int], where: str) -> None:
+def _check_aspect(stated: tuple[int, int], frame: tuple[int, int]) -> None:
     """Refuse a size whose aspect ratio is not that of the frame."""
     ratio = (stated[1] / stated[0]) / (frame[1] / frame[0])
     if max(ratio, 1 / ratio) > 1 + ASPECT_TOLERANCE:
         raise ValueError(
-            f"{where}: `size` {list(stated)} and the frame {list(frame)} ([height, width]) differ in aspect ratio by "
+            f"`size` {list(stated)} and the frame {list(frame)} ([height, width]) differ in aspect ratio by "
             f"more than {ASPECT_TOLERANCE:.0%}, so they cannot show the same picture. Check the order of height and "
             "width and the rotation of the video, or crop and resize the region to the frame first."
         )
 
 
-def _scale_to_frame(stated: tuple[int, int] | None, frame: tuple[int, int], where: str) -> np.ndarray:
+def _scale_to_frame(stated: tuple[int, int] | None, frame: tuple[int, int]) -> np.ndarray:
     """Return the factors for x and y that bring coordinates of a picture of the stated size to the frame."""
     if stated is None:
         return np.ones(2)
     if stated != (1, 1):
-        _check_aspect(stated, frame, where)
+        _check_aspect(stated, frame)
     return np.array([frame[1] / stated[1], frame[0] / stated[0]])
 
 
-def _refuse_fractions(entry: RegionFrame, frame: tuple[int, int], where: str) -> None:
+def _refuse_fractions(entry: RegionFrame, frame: tuple[int, int]) -> None:
     """Refuse shapes whose numbers look like shares of the frame: as pixels they would mark its first pixel only."""
     if entry.form == "box":
         numbers = entry.value
@@ -124,20 +119,20 @@ def _refuse_fractions(entry: RegionFrame, frame: tuple[int, int], where: str) ->
     if (numbers == np.floor(numbers)).all() or numbers.size == 2:
         return
     raise ValueError(
-        f"{where}: all numbers of `{entry.form}` lie between 0 and 1, which is the first pixel of a frame of height "
+        f"all numbers of `{entry.form}` lie between 0 and 1, which is the first pixel of a frame of height "
         f'{frame[0]} and width {frame[1]}. If they are fractions of the frame, say so with `"size": [1, 1]`; otherwise '
         "pass pixels."
     )
 
 
-def _check_inside(points: np.ndarray, margin: float, frame: tuple[int, int], form: str, where: str) -> None:
+def _check_inside(points: np.ndarray, margin: float, frame: tuple[int, int], form: str) -> None:
     """Refuse x and y that lie more than `margin` pixels outside the frame."""
     highest = np.array([frame[1], frame[0]]) + margin
     outside = (points < -margin) | (points > highest)
     if outside.any():
         x, y = points[outside.any(axis=1)][0]
         raise ValueError(
-            f"{where}: `{form}` reaches more than {margin:g} pixel{'s' if margin != 1 else ''} outside the frame of "
+            f"`{form}` reaches more than {margin:g} pixel{'s' if margin != 1 else ''} outside the frame of "
             f"height {frame[0]} and width {frame[1]}: x = {x:g}, y = {y:g}. Pass pixels of the decoded frame, or name "
             'the picture the numbers refer to with `"size": [height, width]` ([1, 1] for 0 to 1).'
         )

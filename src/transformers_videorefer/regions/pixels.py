@@ -1,8 +1,7 @@
 """Pixel masks: read from pictures and arrays, or filled from polygons, boxes and scribbles.
 
 Coordinates are continuous pixels: pixel i covers [i, i + 1), so its centre is at i + 0.5. All masks are
-`np.ndarray` of shape `(height, width)` and dtype bool. Every function that can refuse its input takes `where`,
-the words an error message starts with ("sample 0, region 1, frame 12").
+`np.ndarray` of shape `(height, width)` and dtype bool.
 """
 
 import io
@@ -28,7 +27,7 @@ _POLYGON_SCALE = 5
 _ROUNDING_SLACK = 1e-9
 
 
-def read_mask(value: Any, *, label: int | None, where: str) -> np.ndarray:
+def read_mask(value: Any, *, label: int | None) -> np.ndarray:
     """Turn a mask of any kind into True (object) and False.
 
     Args:
@@ -36,7 +35,6 @@ def read_mask(value: Any, *, label: int | None, where: str) -> np.ndarray:
             `(height, width)`, or a single-channel picture, its path or its encoded bytes (usually PNG).
         label (`int`, *optional*): The value of the object, for palette pictures the position in the palette. Without
             it the values must be {0, 1}, {0, 255} or bool.
-        where (`str`): Start of every error message.
 
     Returns:
         `np.ndarray` of shape `(height, width)` and dtype bool.
@@ -53,7 +51,7 @@ def read_mask(value: Any, *, label: int | None, where: str) -> np.ndarray:
     elif isinstance(value, np.ndarray):
         values = value
     else:
-        picture = _open_picture(value, where=where)
+        picture = _open_picture(value)
         palette = picture.mode == "P"
         values = np.asarray(picture)
     if label is not None:
@@ -68,12 +66,12 @@ def read_mask(value: Any, *, label: int | None, where: str) -> np.ndarray:
     listed = ", ".join(str(number) for number in found[:8]) + (", ..." if len(found) > 8 else "")
     kind = "is a palette picture with the" if palette else "must hold {0, 1}, {0, 255} or bool, but it has the"
     raise ValueError(
-        f'{where}: `mask` {kind} values {listed}. Name the value of the object with `"label": int`, '
+        f'`mask` {kind} values {listed}. Name the value of the object with `"label": int`, '
         "or pass a bool mask such as `mask > 0`."
     )
 
 
-def _open_picture(source: Any, *, where: str) -> Image.Image:
+def _open_picture(source: Any) -> Image.Image:
     """Load a single-channel picture from a path, from bytes or as it is, with the path in every error."""
     name = "the given picture"
     try:
@@ -87,12 +85,12 @@ def _open_picture(source: Any, *, where: str) -> Image.Image:
             picture = Image.open(source)
         picture.load()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{where}: `mask` file {name} does not exist.") from error
+        raise FileNotFoundError(f"`mask` file {name} does not exist.") from error
     except (OSError, SyntaxError, ValueError) as error:  # broken files make PIL raise any of the three
-        raise OSError(f"{where}: `mask` picture ({name}) cannot be read: {error}. Write it again as PNG.") from error
+        raise OSError(f"`mask` picture ({name}) cannot be read: {error}. Write it again as PNG.") from error
     if len(picture.getbands()) != 1:
         raise ValueError(
-            f"{where}: `mask` picture ({name}) has mode {picture.mode}. Pass a single-channel picture, "
+            f"`mask` picture ({name}) has mode {picture.mode}. Pass a single-channel picture, "
             'e.g. `picture.convert("L")`.'
         )
     return picture

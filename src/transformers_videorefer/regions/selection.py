@@ -2,14 +2,14 @@
 
 `parse_region` checks the form of a region, `select_frames` picks the frames to use before any mask is decoded,
 `decode_mask` makes the mask of one frame in pixels, and `grid_mask` brings it to the patch grid; `frame_to_grid` does
-the last two. Every error message starts with `where`, which names sample and region ("sample 0, region 1"), and also
-the frame in the functions that concern a single one ("sample 0, region 1, frame 12").
+the last two.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
+from transformers_videorefer.regions.errors import MediaError, located
 from transformers_videorefer.regions.form import Region, RegionFrame
 from transformers_videorefer.regions.grid import decode_mask, grid_mask
 from transformers_videorefer.video.sampling import uniform_indices
@@ -18,6 +18,10 @@ from transformers_videorefer.video.sampling import uniform_indices
 EMPTY_MASKS = ("error", "drop", "keep")
 # Times in seconds are rounded on their way through JSON and division; frames lie milliseconds apart.
 TIME_SLACK = 1e-6
+_EMPTY_MESSAGE = (
+    'the mask is empty. Leave the frame out, check the mask, or pass `empty_masks="drop"` (leaves such frames out) or '
+    '"keep" (the published behaviour: an empty mask counts as a frame).'
+)
 
 
 def check_empty_masks(empty_masks: str) -> None:
@@ -53,7 +57,6 @@ def select_frames(
     frame_times: Callable[[], np.ndarray],
     max_frames: int | None,
     empty_masks: str,
-    where: str,
     is_image: bool = False,
 ) -> list[tuple[int, RegionFrame]]:
     """Pick the frames of a region that are used, in the order given, before any mask is decoded.
@@ -70,7 +73,6 @@ def select_frames(
         max_frames (`int`, *optional*): Most frames to use; None keeps all.
         empty_masks (`str`): "error", "drop" or "keep": what an empty mask in `frames` does. Empty entries of `masks`
             mean "not visible" and are left out unless "keep".
-        where (`str`): Start of every error message.
         is_image (`bool`, *optional*, defaults to `False`): The region lies on a still image, which has no times.
 
     Returns:
@@ -85,111 +87,102 @@ def select_frames(
         raise ValueError(f"`num_region_frames` is {max_frames}. Pass 1 or more, or None to keep all frames.")
     if region.positional and len(region.frames) != num_frames:
         raise ValueError(
-            f"{where}: `masks` has {len(region.frames)} masks but the {'image' if is_image else 'video'} has "
+            f"`masks` has {len(region.frames)} masks but the {'image' if is_image else 'video'} has "
             f"{num_frames} frame{'s' if num_frames != 1 else ''}. Pass `frame_indices` that say which frames they are."
         )
-    indices = _resolve_indices(region, num_frames, frame_times, is_image, where)
-    located = list(zip(indices, region.frames, strict=True))
-    visible = _visible_frames(region, located, max_frames, empty_masks, where)
+    indices = _resolve_indices(region, num_frames, frame_times, is_image)
+    numbered = list(zip(indices, region.frames, strict=True))
+    visible = _visible_frames(region, numbered, max_frames, empty_masks)
     if not visible:
-        raise ValueError(no_mask_left_message(where, len(located)))
+        raise ValueError(no_mask_left_message(len(numbered)))
     if max_frames is None or len(visible) <= max_frames:
         return visible
     return [visible[position] for position in uniform_indices(len(visible), max_frames)]
 
 
-def no_mask_left_message(where: str, num_given: int) -> str:
+def no_mask_left_message(num_given: int) -> str:
     """Word the error for a region of which every mask is empty.
 
     Args:
-        where (`str`): Start of the message.
         num_given (`int`): Number of masks that were given.
 
     Returns:
         `str`: What is wrong and what to do.
     """
     return (
-        f"{where}: no mask is left, all {num_given} given are empty. Pass a frame in which the object is visible, or "
+        f"no mask is left, all {num_given} given are empty. Pass a frame in which the object is visible, or "
         '`empty_masks="keep"` (the published behaviour).'
     )
 
 
-def _empty_message(where: str) -> str:
-    """Word the error for one empty mask."""
-    return (
-        f'{where}: the mask is empty. Leave the frame out, check the mask, or pass `empty_masks="drop"` (leaves such '
-        'frames out) or "keep" (the published behaviour: an empty mask counts as a frame).'
-    )
-
-
 def _visible_frames(
-    region: Region,
-    located: list[tuple[int, RegionFrame]],
-    max_frames: int | None,
-    empty_masks: str,
-    where: str,
+    region: Region, numbered: list[tuple[int, RegionFrame]], max_frames: int | None, empty_masks: str
 ) -> list[tuple[int, RegionFrame]]:
     """Leave empty masks out, keep them, or raise, as `empty_masks` says."""
     if empty_masks == "keep":
-        return located
-    judged = [(index, frame, frame.is_empty(where=f"{where}, frame {index}")) for index, frame in located]
-    if empty_masks == "error" and not region.from_masklet:
-        for index, _, empty in judged:
-            if empty:
-                raise ValueError(_empty_message(f"{where}, frame {index}"))
-        return located
-    judged = [(index, frame, empty) for index, frame, empty in judged if not empty]
-    if max_frames is not None and len(judged) > max_frames:
-        # Which frames are the midpoints depends on which are visible, so pictures must be looked at now.
-        judged = [
-            (index, frame, empty)
-            for index, frame, empty in judged
-            if empty is False or not frame.picture_is_empty(where=f"{where}, frame {index}")
-        ]
-    return [(index, frame) for index, frame, _ in judged]
+        return numbered
+    is_strict = empty_masks == "error" and not region.from_masklet
+    judged = []
+    with located() as place:
+        for index, frame in numbered:
+            place["frame"] = index
+            is_empty = frame.is_empty()
+            if is_empty and is_strict:
+                raise ValueError(_EMPTY_MESSAGE)
+            if not is_empty:
+                judged.append((index, frame, is_empty))
+    if is_strict or max_frames is None or len(judged) <= max_frames:
+        return [(index, frame) for index, frame, _ in judged]
+    # Which frames are the midpoints depends on which are visible, so pictures must be looked at now.
+    visible = []
+    with located() as place:
+        for index, frame, is_empty in judged:
+            place["frame"] = index
+            if is_empty is False or not frame.picture_is_empty():
+                visible.append((index, frame))
+    return visible
 
 
 def _resolve_indices(
-    region: Region, num_frames: int, frame_times: Callable[[], np.ndarray], is_image: bool, where: str
+    region: Region, num_frames: int, frame_times: Callable[[], np.ndarray], is_image: bool
 ) -> list[int]:
     """Turn the frames of a region into positions within the video."""
     times = None
     if any(frame.time_seconds is not None for frame in region.frames):
         if is_image:
-            raise ValueError(f"{where}: `time_seconds` is given, but an image has no times. Leave it out.")
+            raise ValueError("`time_seconds` is given, but an image has no times. Leave it out.")
         times = np.asarray(frame_times(), dtype=np.float64)
     indices = []
     for position, frame in enumerate(region.frames):
-        if frame.time_seconds is not None:
-            indices.append(_index_at(frame.time_seconds, times, f"{where}, frames[{position}]"))
-            continue
-        if frame.frame_index is None and num_frames > 1:
-            raise ValueError(
-                f"{where}, frames[{position}]: the video has {num_frames} frames, but neither `frame_index` nor "
-                "`time_seconds` says which one is meant. Pass one of them."
-            )
         index = frame.frame_index or 0
-        if index >= num_frames:
-            kind = (
-                "an image, whose only frame is 0"
-                if is_image
-                else f"a video of {num_frames} frames (0 to {num_frames - 1})"
+        if frame.time_seconds is not None:
+            with located(entry=f"frames[{position}]"):
+                index = _index_at(frame.time_seconds, times)
+        elif frame.frame_index is None and num_frames > 1:
+            raise MediaError(
+                f"the video has {num_frames} frames, but neither `frame_index` nor `time_seconds` says which one is "
+                "meant. Pass one of them.",
+                entry=f"frames[{position}]",
             )
-            raise ValueError(
-                f"{where}, frame {index}: the frame lies outside, the region belongs to {kind}. Frames are counted "
-                "from 0 in the source video."
+        elif index >= num_frames:
+            kind = "an image, whose only frame is 0"
+            if not is_image:
+                kind = f"a video of {num_frames} frames (0 to {num_frames - 1})"
+            raise MediaError(
+                f"the frame lies outside, the region belongs to {kind}. Frames are counted from 0 in the source video.",
+                frame=index,
             )
         indices.append(index)
     return indices
 
 
-def _index_at(time_seconds: float, times: np.ndarray, where: str) -> int:
+def _index_at(time_seconds: float, times: np.ndarray) -> int:
     """Find the last frame that is shown at or before a time."""
     # The last frame stays on screen as long as the one before it; a lone frame for an unknown time, at most a second.
     end = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1.0)
     if time_seconds < 0 or time_seconds > end + TIME_SLACK:
         raise ValueError(
-            f"{where}: `time_seconds` {time_seconds:g} lies outside the video, which shows frames from 0 to {end:g} "
+            f"`time_seconds` {time_seconds:g} lies outside the video, which shows frames from 0 to {end:g} "
             "seconds. Times are counted from the first frame shown."
         )
     return int(np.searchsorted(times, time_seconds + TIME_SLACK, side="right")) - 1
@@ -203,7 +196,6 @@ def frame_to_grid(
     width: int,
     grid_size: int,
     empty_masks: str,
-    where: str,
 ) -> np.ndarray | None:
     """Decode the mask of one selected frame and bring it to the patch grid.
 
@@ -214,7 +206,6 @@ def frame_to_grid(
         width (`int`): Width of the video frame in pixels.
         grid_size (`int`): Cells of the patch grid along each side.
         empty_masks (`str`): "error", "drop" or "keep", as in `select_frames`, for masks whose emptiness shows only now.
-        where (`str`): Start of every error message, which names the frame too.
 
     Returns:
         `np.ndarray` of shape `(grid_size, grid_size)` and dtype bool, *optional*: None where the mask is empty and
@@ -224,13 +215,13 @@ def frame_to_grid(
         OSError: If a mask picture cannot be read.
         ValueError: If the mask does not fit the frame, or is empty and must not be.
     """
-    mask = decode_mask(entry, height=height, width=width, where=where)
+    mask = decode_mask(entry, height=height, width=width)
     keep = empty_masks == "keep"
     cells = grid_mask(mask, grid_size, keep_vanished=keep)
     if keep or cells.any():
         return cells
     if empty_masks == "error" and not region.from_masklet:
-        raise ValueError(_empty_message(where))
+        raise ValueError(_EMPTY_MESSAGE)
     return None
 
 

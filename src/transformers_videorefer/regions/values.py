@@ -1,7 +1,6 @@
 """Checks of the values in a region: numbers, sizes, masks, run lengths, polygons, boxes and scribbles.
 
-Nothing is decoded here: pictures stay closed and run lengths stay compressed. Every function takes `where`, the words
-an error message starts with ("sample 0, region 1, frames[2]").
+Nothing is decoded here: pictures stay closed and run lengths stay compressed.
 """
 
 import enum
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from transformers_videorefer.regions.errors import located
 from transformers_videorefer.video.reader import is_array, is_tensor
 
 
@@ -66,14 +66,13 @@ def parse_region_frames(value: Any, default: int | None = None) -> int | None:
     return parse_whole(value, "num_region_frames", least=1)
 
 
-def parse_whole(value: Any, name: str, *, least: int | None = None, where: str = "") -> int:
+def parse_whole(value: Any, name: str, *, least: int | None = None) -> int:
     """Read a whole number of Python, numpy or torch; True, 3.0 and "3" are none.
 
     Args:
         value (`Any`): The number.
         name (`str`): What the error message calls it.
         least (`int`, *optional*): Smallest value; any by default.
-        where (`str`, *optional*, defaults to `""`): Start of every error message.
 
     Returns:
         `int`: The number.
@@ -82,7 +81,7 @@ def parse_whole(value: Any, name: str, *, least: int | None = None, where: str =
         TypeError: If it is no whole number.
         ValueError: If it is too small.
     """
-    rule = f"{where}: " * bool(where) + f"`{name}` must be a whole number"
+    rule = f"`{name}` must be a whole number"
     if least is not None:
         rule += f" of at least {least}"
     try:
@@ -96,13 +95,12 @@ def parse_whole(value: Any, name: str, *, least: int | None = None, where: str =
     return number
 
 
-def parse_index(value: Any, name: str, *, where: str) -> int:
+def parse_index(value: Any, name: str) -> int:
     """Read a position, counted from 0.
 
     Args:
         value (`Any`): The position.
         name (`str`): What the error message calls it.
-        where (`str`): Start of every error message.
 
     Returns:
         `int`: The position.
@@ -111,19 +109,18 @@ def parse_index(value: Any, name: str, *, where: str) -> int:
         TypeError: If it is no whole number.
         ValueError: If it is negative.
     """
-    index = parse_whole(value, name, where=where)
+    index = parse_whole(value, name)
     if index < 0:
-        raise ValueError(f"{where}: `{name}` is {index}, but positions are counted from 0 upwards. Pass 0 or more.")
+        raise ValueError(f"`{name}` is {index}, but positions are counted from 0 upwards. Pass 0 or more.")
     return index
 
 
-def parse_numbers(value: Any, name: str, *, where: str) -> np.ndarray:
+def parse_numbers(value: Any, name: str) -> np.ndarray:
     """Read finite numbers.
 
     Args:
         value (`Any`): A number, or a regular list, array or tensor of numbers.
         name (`str`): What the error message calls it.
-        where (`str`): Start of every error message.
 
     Returns:
         `np.ndarray` of dtype float64 and the shape of `value`.
@@ -135,22 +132,21 @@ def parse_numbers(value: Any, name: str, *, where: str) -> np.ndarray:
     try:
         array = np.asarray(value.tolist() if is_tensor(value) else value)
     except ValueError as error:  # lists of unequal length
-        raise TypeError(f"{where}: `{name}` must be a regular list of numbers, got {shorten(value)}.") from error
+        raise TypeError(f"`{name}` must be a regular list of numbers, got {shorten(value)}.") from error
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"{where}: `{name}` must hold numbers only, got {shorten(value)}. Convert them to numbers.")
+        raise TypeError(f"`{name}` must hold numbers only, got {shorten(value)}. Convert them to numbers.")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
-        raise ValueError(f"{where}: `{name}` holds NaN or infinity: {shorten(value)}. Pass finite numbers.")
+        raise ValueError(f"`{name}` holds NaN or infinity: {shorten(value)}. Pass finite numbers.")
     return array
 
 
-def parse_number(value: Any, name: str, *, where: str) -> float:
+def parse_number(value: Any, name: str) -> float:
     """Read one finite number.
 
     Args:
         value (`Any`): The number.
         name (`str`): What the error message calls it.
-        where (`str`): Start of every error message.
 
     Returns:
         `float`: The number.
@@ -159,18 +155,18 @@ def parse_number(value: Any, name: str, *, where: str) -> float:
         TypeError: If it is no number, or several.
         ValueError: If it is infinite or NaN.
     """
-    number = parse_numbers(value, name, where=where)
+    number = parse_numbers(value, name)
     if number.ndim != 0:
-        raise TypeError(f"{where}: `{name}` must be one number, got {shorten(value)}. Pass a single number.")
+        raise TypeError(f"`{name}` must be one number, got {shorten(value)}. Pass a single number.")
     return float(number)
 
 
-def parse_size(value: Any, *, where: str) -> tuple[int, int]:
+def parse_size(value: Any, name: str = "`size`") -> tuple[int, int]:
     """Read [height, width].
 
     Args:
         value (`Any`): Two whole numbers of at least 1.
-        where (`str`): Start of every error message.
+        name (`str`, *optional*, defaults to ``"`size`"``): What the error message calls it.
 
     Returns:
         `tuple[int, int]`: Height and width.
@@ -179,23 +175,22 @@ def parse_size(value: Any, *, where: str) -> tuple[int, int]:
         TypeError: If there is something other than numbers.
         ValueError: If it is no pair of whole numbers of at least 1.
     """
-    size = parse_numbers(value, "size", where=where)
+    size = parse_numbers(value, "size")
     if size.shape != (2,) or (size < 1).any() or (size != np.floor(size)).any():
         raise ValueError(
-            f"{where}: `size` must be [height, width] in whole pixels, got {shorten(value)}. Pass the height first; "
+            f"{name} must be [height, width] in whole pixels, got {shorten(value)}. Pass the height first; "
             "[1, 1] stands for coordinates from 0 to 1."
         )
     return int(size[0]), int(size[1])
 
 
-def parse_value(form: str, value: Any, size: tuple[int, int] | None, *, where: str) -> Any:
+def parse_value(form: str, value: Any, size: tuple[int, int] | None) -> Any:
     """Check what a form of a region's mask holds.
 
     Args:
         form (`str`): "mask", "rle", "polygon", "box" or "scribble".
         value (`Any`): What was given for it.
         size (`tuple[int, int]`, *optional*): [height, width] of the picture that its numbers refer to.
-        where (`str`): Start of every error message.
 
     Returns:
         `Any`: For "mask" the `(height, width)` array or tensor, or the picture, not opened; for "rle" a dict of
@@ -208,24 +203,25 @@ def parse_value(form: str, value: Any, size: tuple[int, int] | None, *, where: s
     """
     if form in ("mask", "rle") and size == (1, 1):
         raise ValueError(
-            f"{where}: `size` [1, 1] means coordinates from 0 to 1, but a `{form}` has pixels. Pass the mask's own "
+            f"`size` [1, 1] means coordinates from 0 to 1, but a `{form}` has pixels. Pass the mask's own "
             '`"size": [height, width]`.'
         )
     parse = {"mask": _parse_mask, "rle": _parse_rle, "polygon": _parse_polygon, "box": _parse_box}
-    return parse.get(form, _parse_scribble)(value, where)
+    with located(argument=form):
+        return parse.get(form, _parse_scribble)(value)
 
 
-def _parse_mask(value: Any, where: str) -> Any:
+def _parse_mask(value: Any) -> Any:
     """Check the kind and the shape of a mask; pictures are opened later."""
     if isinstance(value, (str, bytes, os.PathLike, Image.Image)):
         return value
     if not is_array(value):
         raise TypeError(
-            f"{where}: `mask` is an array, a tensor, a PIL image, a PNG path or PNG bytes, got {shorten(value)}. "
+            f"`mask` is an array, a tensor, a PIL image, a PNG path or PNG bytes, got {shorten(value)}. "
             "Pass np.asarray(...) of nested lists, and run-length dicts as `rle`."
         )
     if value.is_complex() if is_tensor(value) else value.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: `mask` must hold numbers or bool, got dtype {value.dtype}. Convert it to bool.")
+        raise TypeError(f"`mask` must hold numbers or bool, got dtype {value.dtype}. Convert it to bool.")
     shape = tuple(value.shape)
     # A channel axis of length 1 is what tensors (in front) and pictures (behind) carry.
     if len(shape) == 3 and shape[0] == 1:
@@ -234,94 +230,90 @@ def _parse_mask(value: Any, where: str) -> Any:
         value = value[:, :, 0]
     if value.ndim != 2 or 0 in value.shape:
         raise ValueError(
-            f"{where}: `mask` must have shape (height, width), got {shape}. Pass one mask a frame; the masks of "
+            f"`mask` must have shape (height, width), got {shape}. Pass one mask a frame; the masks of "
             "several frames go into `masks` with `frame_indices`."
         )
     return value
 
 
-def _parse_rle(value: Any, where: str) -> dict[str, Any]:
+def _parse_rle(value: Any) -> dict[str, Any]:
     """Check the form of a COCO run-length dict; its counts are checked when they are read."""
     if not isinstance(value, Mapping):
         raise TypeError(
-            f'{where}: `rle` is a dict {{"size": [height, width], "counts": ...}}, got {shorten(value)}. '
+            f'`rle` is a dict {{"size": [height, width], "counts": ...}}, got {shorten(value)}. '
             "Lists of coordinates go into `polygon`."
         )
     given = {key: entry for key, entry in value.items() if entry is not None}
     if given.keys() != {"size", "counts"}:
         raise ValueError(
-            f"{where}: `rle` needs exactly `size` [height, width] and `counts`, got the keys "
-            f"{sorted(map(str, given))}. Pass the dict that pycocotools wrote."
+            f"`rle` needs exactly `size` [height, width] and `counts`, got the keys {sorted(map(str, given))}. "
+            "Pass the dict that pycocotools wrote."
         )
     counts = given["counts"]
     if isinstance(counts, str) and not counts.isascii():
-        raise ValueError(f"{where}: `rle` counts {shorten(counts)} are no COCO string. Pass them unchanged.")
+        raise ValueError(f"`rle` counts {shorten(counts)} are no COCO string. Pass them unchanged.")
     if is_tensor(counts):
         counts = counts.cpu().numpy()
     elif not isinstance(counts, (str, bytes, list, tuple, np.ndarray)):
-        raise TypeError(
-            f"{where}: `counts` of `rle` must be a string, bytes or a list of integers, got {shorten(counts)}."
-        )
-    return {"size": parse_size(given["size"], where=f"{where}, `rle`"), "counts": counts}
+        raise TypeError(f"`counts` of `rle` must be a string, bytes or a list of integers, got {shorten(counts)}.")
+    return {"size": parse_size(given["size"], "`rle`: `size`"), "counts": counts}
 
 
-def _parse_polygon(value: Any, where: str) -> tuple[np.ndarray, ...]:
+def _parse_polygon(value: Any) -> tuple[np.ndarray, ...]:
     """Check a COCO list of flat coordinate lists."""
     example = "[[x0, y0, x1, y1, x2, y2, ...], ...]"
     if isinstance(value, (str, bytes)) or not (isinstance(value, Sequence) or is_array(value)):
-        raise TypeError(f"{where}: `polygon` must be a list of flat lists {example}, got {shorten(value)}.")
+        raise TypeError(f"`polygon` must be a list of flat lists {example}, got {shorten(value)}.")
     if len(value) == 0:
-        raise ValueError(f"{where}: `polygon` is empty. Pass {example}, or None for an empty mask.")
+        raise ValueError(f"`polygon` is empty. Pass {example}, or None for an empty mask.")
     parts = []
     for position, part in enumerate(value):
-        points = parse_numbers(part, f"polygon[{position}]", where=where)
+        points = parse_numbers(part, f"polygon[{position}]")
         if points.ndim == 0:
             raise ValueError(
-                f"{where}: `polygon` is a flat list, but a region may have several parts. Pass a list of flat lists "
+                "`polygon` is a flat list, but a region may have several parts. Pass a list of flat lists "
                 f"{example}, here [polygon]."
             )
         if points.ndim != 1 or points.size == 2:
             raise ValueError(
-                f"{where}: `polygon` holds points [x, y]. Pass {example}, one flat list for each part, "
+                f"`polygon` holds points [x, y]. Pass {example}, one flat list for each part, "
                 "for example [np.asarray(points).ravel()]."
             )
         if points.size < 6 or points.size % 2:
             raise ValueError(
-                f"{where}: `polygon[{position}]` has {points.size} numbers; it needs an even count of at least 6 "
+                f"`polygon[{position}]` has {points.size} numbers; it needs an even count of at least 6 "
                 "(three points). A rectangle given by two corners goes into `box`."
             )
         parts.append(points)
     return tuple(parts)
 
 
-def _parse_box(value: Any, where: str) -> np.ndarray:
+def _parse_box(value: Any) -> np.ndarray:
     """Check [x0, y0, x1, y1]."""
-    box = parse_numbers(value, "box", where=where)
+    box = parse_numbers(value, "box")
     if box.shape != (4,):
-        raise ValueError(f"{where}: `box` must be four numbers [x0, y0, x1, y1], got {shorten(value)}.")
+        raise ValueError(f"`box` must be four numbers [x0, y0, x1, y1], got {shorten(value)}.")
     if box[2] <= box[0] or box[3] <= box[1]:
         raise ValueError(
-            f"{where}: `box` {shorten(value)} has x1 <= x0 or y1 <= y0. A box is [x0, y0, x1, y1]; "
+            f"`box` {shorten(value)} has x1 <= x0 or y1 <= y0. A box is [x0, y0, x1, y1]; "
             "a COCO [x, y, width, height] becomes [x, y, x + width, y + height]."
         )
     return box
 
 
-def _parse_scribble(value: Any, where: str) -> tuple[np.ndarray, float]:
+def _parse_scribble(value: Any) -> tuple[np.ndarray, float]:
     """Check the points and the width of a scribble."""
     if not isinstance(value, Mapping) or value.keys() != {"points", "width"}:
-        raise ValueError(
-            f'{where}: `scribble` must be {{"points": [[x, y], ...], "width": pixels}}, got {shorten(value)}.'
-        )
-    points = parse_numbers(value["points"], "points", where=where)
+        raise ValueError(f'`scribble` must be {{"points": [[x, y], ...], "width": pixels}}, got {shorten(value)}.')
+    points = parse_numbers(value["points"], "points")
     if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
         raise ValueError(
-            f"{where}: `points` of `scribble` must be [[x, y], ...], got {shorten(value['points'])}. "
+            f"`points` of `scribble` must be [[x, y], ...], got {shorten(value['points'])}. "
             "Pass at least one point of two numbers."
         )
-    stroke_width = parse_number(value["width"], "width", where=where)
+    stroke_width = parse_number(value["width"], "width")
     if stroke_width <= 0:
-        raise ValueError(f"{where}: `width` of `scribble` is {stroke_width:g} pixels. Pass a width above 0.")
+        raise ValueError(f"`width` of `scribble` is {stroke_width:g} pixels. Pass a width above 0.")
     return points, stroke_width
 
 

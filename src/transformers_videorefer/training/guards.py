@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from transformers_videorefer.data.batches.chat import name_of
+from transformers_videorefer.data.batches.guilty_rows import process_good_rows
 from transformers_videorefer.data.file_errors import FILE_ERRORS
+from transformers_videorefer.regions.errors import MediaError
 
 from .batches import IGNORED, CollatorWrapper, MediaSizes, empty_batch, select_rows, visual_tokens_per_row
 from .config import VideoReferSFTConfig
@@ -82,8 +83,8 @@ def row_name(row: Mapping[str, Any]) -> str:
 
 
 def _name_and_reason(row: Mapping[str, Any], error: Exception) -> tuple[str, str]:
-    # Messages of the collator begin with the row, which is named beside them.
-    return row_name(row), " ".join(str(error).removeprefix(f"{name_of(row)}: ").split())
+    """Take the row out of the message, because it is named beside it."""
+    return row_name(row), " ".join((error.reason if isinstance(error, MediaError) else str(error)).split())
 
 
 class GuardedCollator(CollatorWrapper):
@@ -93,9 +94,9 @@ class GuardedCollator(CollatorWrapper):
     one row of padding whose loss is zero.
 
     Args:
-        collator (`Callable`): Makes a batch, padded on the right, of rows. Where its errors have a `row_position`, the
-            place of the bad row among those it got, the rest is tried again at once; otherwise rows are tried one by
-            one.
+        collator (`Callable`): Makes a batch, padded on the right, of rows. Where its errors are [`MediaError`]s with
+            `origin` and `sample`, the name and the place of the bad row among those it got, the rest is tried again at
+            once; otherwise rows are tried one by one.
         sizes ([`MediaSizes`]): Form of media and padding.
         max_length (`int`, *optional*): Most tokens of a row.
         max_visual_tokens (`int`, *optional*): Most patches that the vision tower encodes for a row.
@@ -135,32 +136,15 @@ class GuardedCollator(CollatorWrapper):
     def _without_unreadable(
         self, rows: Sequence[Mapping[str, Any]], report: RowReport
     ) -> tuple[Mapping[str, Any] | None, list[Mapping[str, Any]]]:
-        """Leave out one row after the other that the collator fails on."""
-        used = list(rows)
-        while used:
-            try:
-                return self.collator(used), used
-            except ROW_ERRORS as error:
-                position = getattr(error, "row_position", None)
-                if position is None:
-                    return self._by_trying_each(used, report)
-                report.unusable.append(_name_and_reason(used.pop(position), error))
-        return None, used
+        """Leave out the rows that the collator fails on."""
+        reasons: dict[int, tuple[str, str]] = {}
 
-    def _by_trying_each(
-        self, rows: Sequence[Mapping[str, Any]], report: RowReport
-    ) -> tuple[Mapping[str, Any] | None, list[Mapping[str, Any]]]:
-        """Find the rows that can be read by trying them one by one."""
-        used = []
-        for row in rows:
-            try:
-                self.collator([row])
-            except ROW_ERRORS as error:
-                report.unusable.append(_name_and_reason(row, error))
-            else:
-                used.append(row)
-        # If each row by itself is fine, something else is wrong, which must not be hidden.
-        return (self.collator(used) if used else None), used
+        def note(position: int, error: Exception) -> None:
+            reasons[position] = _name_and_reason(rows[position], error)
+
+        batch, positions = process_good_rows(rows, self.collator, ROW_ERRORS, note)
+        report.unusable.extend(reasons[position] for position in sorted(reasons))
+        return batch, [rows[position] for position in positions]
 
     def _without_misfits(
         self, batch: Mapping[str, Any], used: list[Mapping[str, Any]], report: RowReport

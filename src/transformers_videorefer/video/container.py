@@ -4,13 +4,19 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from transformers_videorefer.video.display_matrix import display_matrix, turn_upright
-from transformers_videorefer.video.extent import FileExtent, count_promised_frames, measure_file
-from transformers_videorefer.video.packets import PacketInfo, index_packets, list_packets
+from transformers_videorefer.video.packets import (
+    FileExtent,
+    PacketInfo,
+    count_promised_frames,
+    index_packets,
+    list_packets,
+    measure_file,
+)
 from transformers_videorefer.video.reader import VideoReader
 
 
@@ -22,7 +28,6 @@ except ImportError:
 
 logger = logging.getLogger(__name__)
 
-EDIT_LIST_MODES = ("apply", "ignore")
 # Containers that store one frame per packet and when it is shown. In others (AVI, transport streams) a packet may lack
 # a time, hold half a frame or begin before the first key frame.
 INDEXED_CONTAINERS = ("mov", "matroska")
@@ -38,10 +43,16 @@ OPEN_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 20, 60
 # loader worker that was forked in between would wait for them for ever.
 SINGLE_THREAD = {"threads": 1} if av is not None and int(av.__version__.split(".")[0]) >= 17 else {}
 
+# Cosine and sine of the angles by which a frame may be turned counterclockwise.
+QUARTER_TURNS = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}
 # Formats that name other files or addresses to read. A local file must not lead out of the folder it was taken from.
 LINKING_FORMATS = frozenset(
     {"avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth"}
 )
+
+
+class TruncatedVideoError(OSError):
+    """The end of a video file is missing."""
 
 
 class _PictureMissingError(Exception):
@@ -65,8 +76,6 @@ class ContainerReader(VideoReader):
     def __init__(self, source: str | BinaryIO, name: str, *, edit_list: str = "apply"):
         if av is None:
             raise ImportError(f"Reading {name} needs PyAV. Install it with `pip install av`.")
-        if edit_list not in EDIT_LIST_MODES:
-            raise ValueError(f"`edit_list` is {edit_list!r} ({name}). Pass one of {', '.join(EDIT_LIST_MODES)}.")
         self.name = name
         self._source, self._edit_list = source, edit_list
         self._is_address = isinstance(source, str) and source.startswith(("http://", "https://"))
@@ -132,7 +141,7 @@ class ContainerReader(VideoReader):
         if not isinstance(error, (av.InvalidDataError, av.EOFError)):
             return OSError(f"{self.name} cannot be opened: {error}. Check the address and the access rights.")
         if self._extent is not None and self._extent.head[4:8] == b"ftyp":
-            return OSError(
+            return TruncatedVideoError(
                 f"{self.name} is truncated: the list of its frames is missing, so not even frame 0 can be read. "
                 "Download or copy the file again."
             )
@@ -207,7 +216,7 @@ class ContainerReader(VideoReader):
         if 0 < promised <= whole:
             return
         of = f" of {promised}" if promised else ""
-        raise OSError(
+        raise TruncatedVideoError(
             f"{self.name} is truncated: it ends after {whole}{of} frames, so frame {whole} cannot be read. "
             "Download or copy the file again."
         )
@@ -360,10 +369,43 @@ def _to_rgb(frame: Any) -> np.ndarray:
     return picture if matrix is None else turn_upright(picture, matrix)
 
 
+def display_matrix(frame: Any) -> np.ndarray | None:
+    """Read how a decoded frame is turned for display: 9 fixed-point numbers; `None` when it is shown as it is coded."""
+    try:
+        return next(
+            (np.frombuffer(bytes(d), np.int32) for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None
+        )
+    except ValueError:
+        # PyAV stumbles over kinds of side data that it does not know; the angle is all there is then.
+        cosine, sine = QUARTER_TURNS.get(frame.rotation % 360, (1, 1))
+        return np.asarray([cosine, -sine, 0, sine, cosine, 0, 0, 0, 1], np.int32)
+
+
+def turn_upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Apply a display matrix made of quarter turns and mirrorings, the only ones players agree on."""
+    # A point (x, y) of the coded picture is shown at (a * x + c * y, b * x + d * y).
+    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
+    # Some programs leave rounding errors where a 0 belongs.
+    smallest = max(map(abs, (a, b, c, d))) / 100
+    is_upright, is_sideways = max(abs(a), abs(d)) > smallest, max(abs(b), abs(c)) > smallest
+    if is_upright and is_sideways:
+        _warn_of_odd_angle()
+        return picture
+    if is_sideways:
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+@lru_cache(maxsize=1)
+def _warn_of_odd_angle() -> None:
+    """Say once in a process that a video is not turned."""
+    logger.warning("A video is rotated by an angle other than quarter turns; it is read as it is coded.")
+
+
 def _prepend(packet: Any, packets: Iterator[Any]) -> Iterator[Any]:
     """Put back a packet that was read to see where a seek landed."""
     yield packet
     yield from packets
 
 
-__all__ = ["EDIT_LIST_MODES", "ContainerReader"]
+__all__ = ["ContainerReader", "TruncatedVideoError", "display_matrix", "turn_upright"]

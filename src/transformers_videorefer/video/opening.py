@@ -5,7 +5,8 @@ import math
 import os
 from typing import Any
 
-from transformers_videorefer.video.container import EDIT_LIST_MODES, ContainerReader
+from transformers_videorefer.video.container import ContainerReader
+from transformers_videorefer.video.options import check_edit_list
 from transformers_videorefer.video.pictures import (
     SIGNATURE_SIZE,
     AnimationReader,
@@ -57,8 +58,7 @@ def open_video(
         ValueError: If the source is no video or has no frames, an argument has a value that is not offered, or `fps`
             is not the rate of a file with times of its own.
     """
-    if edit_list not in EDIT_LIST_MODES:
-        raise ValueError(f"`edit_list` is {edit_list!r}. Pass one of {', '.join(map(repr, EDIT_LIST_MODES))}.")
+    check_edit_list(edit_list)
     if fps is not None and not fps > 0:
         raise ValueError(f"`fps` is {fps}. Pass a number above 0, or leave it out.")
     reader = _open(source, default_fps if fps is None else fps, edit_list, name)
@@ -126,14 +126,7 @@ def _seekable(file: Any) -> Any:
 
 
 def source_key(source: Any) -> str | int:
-    """Key under which two mentions of a video in one call count as the same source.
-
-    Args:
-        source (`Any`): A video as `open_video` takes it.
-
-    Returns:
-        `str` or `int`: The path or address, or the identity of an object in memory.
-    """
+    """Key under which two mentions of a video in one call count as one: path or address, or identity in memory."""
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else id(source)
 
 

@@ -8,6 +8,13 @@ from transformers_videorefer.video.reader import VideoReader
 
 # Options that take one value, or one per video.
 VIDEO_OPTIONS = ("edit_list", "start_seconds", "end_seconds", "fps")
+EDIT_LISTS = ("apply", "ignore")
+
+
+def check_edit_list(edit_list: Any) -> None:
+    """Refuse a value of `edit_list` that is not offered."""
+    if edit_list not in EDIT_LISTS:
+        raise ValueError(f"`edit_list` is {edit_list!r:.80}. Pass one of {', '.join(map(repr, EDIT_LISTS))}.")
 
 
 def describe_video(reader: VideoReader, known: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -44,19 +51,7 @@ def describe_video(reader: VideoReader, known: dict[str, Any] | None = None) -> 
 
 
 def spread_option(name: str, value: Any, num_videos: int) -> list[Any]:
-    """Give every video its value of an option that takes one value or one per video.
-
-    Args:
-        name (`str`): Name of the option, for errors.
-        value (`Any`): One value, or a list or tuple with one per video.
-        num_videos (`int`): Number of videos.
-
-    Returns:
-        `list[Any]`: One value per video.
-
-    Raises:
-        ValueError: If there are more or fewer values than videos.
-    """
+    """Give every video its value of an option that takes one value, or a list or tuple with one per video."""
     if not isinstance(value, (list, tuple)):
         return [value] * num_videos
     if len(value) != num_videos:
@@ -67,14 +62,7 @@ def spread_option(name: str, value: Any, num_videos: int) -> list[Any]:
 
 
 def flatten_metadata(metadata: Any) -> list[Any] | None:
-    """Bring `video_metadata` into one entry per video.
-
-    Args:
-        metadata (`Any`): One description, a list of them, or one list per sample; `None` for none.
-
-    Returns:
-        `list`, *optional*: One entry per video.
-    """
+    """Bring `video_metadata` (one description, a list of them, or one list per sample) into one entry per video."""
     if metadata is None:
         return None
     entries = metadata if isinstance(metadata, (list, tuple)) else [metadata]
@@ -82,15 +70,7 @@ def flatten_metadata(metadata: Any) -> list[Any] | None:
 
 
 def check_scene_lengths(lengths: Sequence[int], least: int = 1) -> None:
-    """Refuse videos that cannot share a batch; only those taken as they are can differ or be too short.
-
-    Args:
-        lengths (`Sequence[int]`): Scene frames of each video.
-        least (`int`, *optional*, defaults to `1`): Fewest scene frames of a video.
-
-    Raises:
-        ValueError: If they differ or are too few.
-    """
+    """Refuse videos whose numbers of scene frames differ or are too small; only those taken as they are can be so."""
     if len(set(lengths)) > 1:
         raise ValueError(
             f"Videos of {', '.join(map(str, lengths))} frames cannot share a batch with `do_sample_frames=False`. "
@@ -103,4 +83,12 @@ def check_scene_lengths(lengths: Sequence[int], least: int = 1) -> None:
         )
 
 
-__all__ = ["VIDEO_OPTIONS", "check_scene_lengths", "describe_video", "flatten_metadata", "spread_option"]
+__all__ = [
+    "EDIT_LISTS",
+    "VIDEO_OPTIONS",
+    "check_edit_list",
+    "check_scene_lengths",
+    "describe_video",
+    "flatten_metadata",
+    "spread_option",
+]

@@ -1,9 +1,10 @@
-"""Where each frame of a video file lies: an index of the coded packets, made without decoding them."""
+"""What a video file tells without being decoded: where each frame lies, by an index of its packets, and whether it is whole."""
 
+import io
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,13 @@ CLEAN_KEY_FRAME_CODECS = frozenset(
     | {"mjpeg", "png", "ffv1", "prores", "dnxhd", "rawvideo"}
 )
 RECOVERY_POINT = 6
+STRUCTURE_HEAD_SIZE = 4096
+BOX_HEAD_SIZE = 8
+# A table of contents at the end, and padding: a file cut inside them still has all its frames.
+BOXES_WITHOUT_FRAMES = (b"mfra", b"free", b"skip")
+# Frames of H.264 and H.265 that may be stored before one shown earlier.
+LARGEST_REORDERING = 16
+MATROSKA_HEADER, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 class NalKinds(NamedTuple):
@@ -94,17 +102,11 @@ class PacketIndex:
 def index_packets(
     packets: list[PacketInfo], is_reordered: bool = False, decoded_times: Sequence[int | None] | None = None
 ) -> PacketIndex | None:
-    """Number the frames of a file by the presentation times of its packets.
+    """Number the frames of a file by the presentation times of its packets; `None` when these do not tell the frames.
 
-    Args:
-        packets (`list[PacketInfo]`): All packets of the stream, in the order of the file.
-        is_reordered (`bool`, *optional*, defaults to `False`): Whether the decoder gives frames in another order than
-            the packets come in.
-        decoded_times (`Sequence[int | None]`, *optional*): Presentation times of the frames that decoding the whole
-            file gave. Without them the packets are trusted only if nothing about them is unusual.
-
-    Returns:
-        `PacketIndex`, *optional*: The index; `None` when the packets alone do not tell which frames there are.
+    `is_reordered` says that the decoder gives frames in another order than the packets come in. `decoded_times` are the
+    presentation times of the frames that decoding the whole file gave; without them the packets are trusted only if
+    nothing about them is unusual.
     """
     times = [packet.time for packet in packets]
     if None in times or len(set(times)) != len(times) or any(packet.size == 0 for packet in packets):
@@ -149,16 +151,7 @@ def _build_index(packets: list[PacketInfo], shown: list[int]) -> PacketIndex:
 
 
 def list_packets(packets: Iterable[Any], codec: str, extradata: bytes | None) -> list[PacketInfo]:
-    """Note what the index needs of every packet of a stream.
-
-    Args:
-        packets (`Iterable[av.Packet]`): The packets in the order of the file, with the empty one that ends them.
-        codec (`str`): Name of the decoder.
-        extradata (`bytes`, *optional*): Set-up bytes of the codec.
-
-    Returns:
-        `list[PacketInfo]`: One entry per packet.
-    """
+    """Note what the index needs of every `av.Packet` of a stream; `extradata` are the set-up bytes of the codec."""
     infos = []
     for packet in packets:
         if packet.dts is None and packet.size == 0:
@@ -191,16 +184,8 @@ def inspect_key_frame(packet: Any, codec: str, extradata: bytes) -> tuple[bool, 
     """Find out whether no frame shown after a key frame needs anything stored before it.
 
     Containers also mark pictures as key frames from which a decoder only recovers after a while (periodic intra
-    refresh), so H.264 and HEVC packets are looked into.
-
-    Args:
-        packet (`av.Packet`): A packet that the container marks as a key frame.
-        codec (`str`): Name of the decoder.
-        extradata (`bytes`): Set-up bytes of the codec.
-
-    Returns:
-        `tuple[bool, tuple[bytes, ...]]`: Whether decoding may start at the packet, and the decoder settings in it that
-        `extradata` does not hold.
+    refresh), so H.264 and HEVC packets are looked into. Beside the answer the decoder settings in the packet are given
+    that `extradata`, the set-up bytes of the codec, does not hold.
     """
     settings = [bytes(packet.get_sidedata("new_extradata"))] if packet.has_sidedata("new_extradata") else []
     is_start = codec in CLEAN_KEY_FRAME_CODECS
@@ -263,4 +248,95 @@ def _sei_number(payload: bytes, place: int) -> tuple[int, int]:
     return number, place
 
 
-__all__ = ["PacketIndex", "PacketInfo", "index_packets", "inspect_key_frame", "list_packets"]
+class FileExtent(NamedTuple):
+    """Size of a file.
+
+    Attributes:
+        head (`bytes`): The first bytes.
+        size (`int`): Number of bytes there are.
+        announced (`int`): Number of bytes that the file's own structure speaks of, 0 where it does not.
+    """
+
+    head: bytes
+    size: int
+    announced: int
+
+
+def measure_file(file: BinaryIO) -> FileExtent:
+    """Compare the structure of a file with its size; the position of the file object is changed."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(STRUCTURE_HEAD_SIZE)
+    announced = 0
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        announced = _end_of_boxes(file, size)
+    elif head.startswith(MATROSKA_HEADER):
+        announced = _end_of_matroska(head)
+    elif head[:4] == b"RIFF":
+        announced = 8 + int.from_bytes(head[4:8], "little")
+    return FileExtent(head, size, announced)
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int:
+    """Where the last of the outermost boxes of an MP4 or QuickTime file that frames depend on ends."""
+    place, kind = 0, b""
+    while place + BOX_HEAD_SIZE <= size:
+        file.seek(place)
+        header = file.read(2 * BOX_HEAD_SIZE)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        # A length of 0 stands for the rest of the file; other small ones are no boxes.
+        if length < BOX_HEAD_SIZE:
+            return size
+        place += length
+    if place > size:
+        return size if kind in BOXES_WITHOUT_FRAMES else place
+    file.seek(place)
+    # The head of a fragment speaks of the data behind it, and the first bytes of a header of the rest of it.
+    return place + BOX_HEAD_SIZE if kind == b"moof" or any(file.read()) else size
+
+
+def _end_of_matroska(head: bytes) -> int:
+    """Where the segment of a Matroska or WebM file ends; 0 for a live recording, which does not know."""
+    place = 0
+    for element in (MATROSKA_HEADER, MATROSKA_SEGMENT):
+        if head[place : place + 4] != element or len(head) < place + 12:
+            return 0
+        # The number of leading zero bits of the first byte tells how many bytes the size takes.
+        num_bytes = 9 - head[place + 4].bit_length()
+        unknown = (1 << 7 * num_bytes) - 1
+        size = int.from_bytes(head[place + 4 : place + 4 + num_bytes], "big") & unknown
+        if size == unknown:
+            return 0
+        place += 4 + num_bytes + size
+    return place
+
+
+def count_promised_frames(container: Any, stream: Any, packets: list[PacketInfo], rate: float) -> int:
+    """Tell how many frames a container, read to its end, says it holds.
+
+    The number is an estimate where the container only tells its duration, and 0 where it tells nothing.
+    """
+    if stream.frames or not container.duration:
+        return stream.frames
+    unit = float(stream.time_base)
+    end = max(((packet.time or 0) + packet.duration for packet in packets), default=0) * unit
+    num_missing = round((container.duration / 1e6 - end) * rate)
+    # Frames are stored in another order than they are shown, so one may be missing before the last that is there.
+    times = sorted(packet.time * unit for packet in packets if packet.time is not None)[-LARGEST_REORDERING:]
+    num_missing += sum(max(round((after - before) * rate) - 1, 0) for before, after in itertools.pairwise(times))
+    # A fragmented MP4 file has no duration of its own: what is given then is that of the fragments that are there.
+    return len(packets) + num_missing if num_missing > 0 or "matroska" in container.format.name else 0
+
+
+__all__ = [
+    "FileExtent",
+    "PacketIndex",
+    "PacketInfo",
+    "count_promised_frames",
+    "index_packets",
+    "inspect_key_frame",
+    "list_packets",
+    "measure_file",
+]

@@ -9,26 +9,12 @@ import numpy as np
 
 
 def is_tensor(value: Any) -> bool:
-    """Tell a tensor without importing torch, which takes seconds: while nobody has imported it, there are none.
-
-    Args:
-        value (`Any`): What was given.
-
-    Returns:
-        `bool`: True for a `torch.Tensor`.
-    """
+    """Tell a tensor without importing torch, which takes seconds: while nobody has imported it, there are none."""
     return isinstance(value, getattr(sys.modules.get("torch"), "Tensor", ()))
 
 
 def is_array(value: Any) -> bool:
-    """Tell arrays and tensors from everything else.
-
-    Args:
-        value (`Any`): What was given.
-
-    Returns:
-        `bool`: True for an `np.ndarray` or a `torch.Tensor`.
-    """
+    """Tell arrays and tensors from everything else."""
     return isinstance(value, np.ndarray) or is_tensor(value)
 
 

@@ -10,16 +10,6 @@ def uniform_indices(num_total: int, num_wanted: int) -> list[int]:
 
     The interval from the first to the last frame is cut into `num_wanted` equal parts and the midpoint of each part
     is rounded to the nearest frame. A video shorter than `num_wanted` therefore repeats frames.
-
-    Args:
-        num_total (`int`): Number of frames to choose from, at least 1.
-        num_wanted (`int`): Number of frame numbers to return, at least 1.
-
-    Returns:
-        `list[int]`: `num_wanted` frame numbers from 0 to `num_total - 1`, in rising order.
-
-    Raises:
-        ValueError: If one of the two numbers is below 1.
     """
     if num_total < 1 or num_wanted < 1:
         raise ValueError(
@@ -36,22 +26,10 @@ def uniform_indices(num_total: int, num_wanted: int) -> list[int]:
 def time_range_indices(
     num_total: int, fps: float | None, start_seconds: float | None, end_seconds: float | None
 ) -> tuple[int, int]:
-    """Translate a time range into the first and the last frame number, both included.
+    """Translate a time range into the first and the last frame number, both included; absent ends are the video's.
 
     The published rule is kept as it is: a second `t` is frame `int(t * fps) - 1`. When both ends are given, negative
     values count as 0, swapped ends are put in order, and equal ends span one second.
-
-    Args:
-        num_total (`int`): Number of frames of the video.
-        fps (`float`, *optional*): Frames per second of the video; needed when one of the ends is given.
-        start_seconds (`float`, *optional*): Start of the range in seconds; the start of the video when absent.
-        end_seconds (`float`, *optional*): End of the range in seconds; the end of the video when absent.
-
-    Returns:
-        `tuple[int, int]`: First and last frame number.
-
-    Raises:
-        ValueError: If `fps` is needed but unknown, or the range holds no frame of the video.
     """
     if start_seconds is None and end_seconds is None:
         return 0, num_total - 1

@@ -23,6 +23,7 @@ from transformers_videorefer.data.synthetic.clips import (
     write_clip,
 )
 from transformers_videorefer.inputs import loading
+from transformers_videorefer.inputs.layout import rows_per_sample
 
 
 CHECKPOINT = Path(transformers_videorefer.__file__).parent / "assets" / "videorefer-tiny"
@@ -117,7 +118,10 @@ def test_a_batch_is_its_rows(processor: ProcessorMixin, folder: Path, rows: list
     collator = VideoReferDataCollator(processor, folder)
     batch, singles = collator(rows), [collator([row]) for row in rows]
     for name in ("pixel_values_videos", "region_masks", "region_frame_index", "region_lengths", "sample_counts"):
-        assert torch.equal(batch[name], torch.cat([single[name] for single in singles])), name
+        of_rows = batch[name]
+        if name == "pixel_values_videos":  # what several rows show stands in the batch once
+            of_rows = of_rows[[number for numbers in rows_per_sample(batch, name) for number in numbers]]
+        assert torch.equal(of_rows, torch.cat([single[name] for single in singles])), name
     for position, single in enumerate(singles):
         length = single["labels"].shape[1]
         assert torch.equal(batch["labels"][position, :length], single["labels"][0])
@@ -350,7 +354,7 @@ def test_errors_name_the_row(
     with pytest.raises(error, match=message) as caught:
         VideoReferDataCollator(processor, folder)([good, broken(kind), good])
     assert str(caught.value).startswith("Row 'broken'")
-    assert caught.value.row_position == 1
+    assert caught.value.sample == 1
 
 
 def test_an_error_of_no_single_row_names_them_all(processor: ProcessorMixin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +368,7 @@ def test_an_error_of_no_single_row_names_them_all(processor: ProcessorMixin, mon
     monkeypatch.setattr(processor, "apply_chat_template", fail_on_several)
     with pytest.raises(ValueError, match=r"Row 'text', Row 'text': sample 7: they do not fit together") as caught:
         VideoReferDataCollator(processor)([text_row(), text_row()])
-    assert not hasattr(caught.value, "row_position")
+    assert caught.value.sample is None
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_frame_numbers_may_be_texts() -> None:
 
 
 def test_unknown_options_are_refused() -> None:
-    with pytest.raises(ValueError, match='`edit_list` must be "apply" or "ignore", got \'hide\''):
+    with pytest.raises(ValueError, match="`edit_list` is 'hide'. Pass one of 'apply', 'ignore'"):
         from_published(conversation(), edit_list="hide")
     with pytest.raises(ValueError, match="`kind` must be one of conversations, bench_d, bench_q, got 'x'"):
         salvage(conversation(), kind="x")

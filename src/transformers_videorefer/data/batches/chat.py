@@ -11,6 +11,7 @@ from transformers_videorefer.data.paths import resolve_media
 from transformers_videorefer.data.rows.records import ROLES
 from transformers_videorefer.data.rows.region_parts import frame_keys, keep_frame, region_part
 from transformers_videorefer.inputs.items import MARKS, find_marks
+from transformers_videorefer.regions.errors import located
 
 from .prompts import BENCH_D_PROMPT, SHORT_CAPTION_PROMPT, multiple_choice_prompt
 
@@ -50,15 +51,12 @@ def to_chat(
             user's, a path leaves the data root, or a region lacks the frame; the message names the row.
         TypeError: If the row holds something of a wrong kind.
     """
-    where = name_of(row)
     if frame_index is not None and not single_frame:
         raise ValueError("`frame_index` goes with `single_frame=True`. Pass both, or leave it out for all frames.")
-    try:
+    with located(origin=name_of(row)):
         messages = _Conversation(row, data_root).build()
         if single_frame:
             messages = _keep_frame_index(messages, row.get("frame_index") if frame_index is None else frame_index)
-    except (ValueError, TypeError) as error:
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}") from error
     return messages
 
 

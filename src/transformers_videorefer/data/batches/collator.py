@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,15 +9,17 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 
 from transformers_videorefer.data.rows.region_parts import draw_frames, frame_keys, keep_frame
+from transformers_videorefer.regions.errors import MediaError, located, place_error
 from transformers_videorefer.regions.selection import check_empty_masks
 from transformers_videorefer.regions.values import DEFAULT, Default, parse_region_frames
 
 from .chat import MEDIA_KINDS, map_regions, name_of, parts_of, to_chat
+from .guilty_rows import find_guilty_row
 
 
 IGNORED_LABEL = -100
-# How the processor's errors name the row they speak of.
-_SAMPLE = re.compile(r"\bsample (\d+)\b", re.IGNORECASE)
+# What the processor raises for a row.
+_ROW_ERRORS = (ValueError, TypeError, OSError)
 
 
 class VideoReferDataCollator:
@@ -112,8 +113,8 @@ class VideoReferDataCollator:
             `(batch, sequence)`: the ids of every answer with its end token and the newline behind it, -100 elsewhere.
 
         Raises:
-            ValueError: If a row does not fit the model's inputs, or has no answer to learn from; it names the row, and
-                its `row_position` is the place of the row in `rows` (also of the two below).
+            ValueError: If a row does not fit the model's inputs, or has no answer to learn from; a [`MediaError`], as
+                the two below, which names the row, and whose `sample` is the position of the row in `rows`.
             TypeError: If something in a row is of a wrong kind.
             OSError: If a file cannot be read.
         """
@@ -121,26 +122,24 @@ class VideoReferDataCollator:
             raise ValueError("`rows` is empty. Pass at least one row.")
         conversations = []
         for position, row in enumerate(rows):
-            try:
+            with located(sample=position):
                 conversations.append(self.to_chat(row))
-            except (ValueError, TypeError) as error:
-                _with_position(error, position)
-                raise
         try:
             inputs = self._process(conversations)
-        except (ValueError, TypeError, OSError) as error:
-            raise self._blame(rows, conversations, error) from error
+        except _ROW_ERRORS as error:
+            placed = self._blame(rows, conversations, error)
+            raise placed from placed.__cause__
         if self.generate:
             return inputs
         is_answer = torch.as_tensor(inputs.pop("assistant_masks")).bool()
         inputs["labels"] = self._labels(inputs["input_ids"], is_answer)
         for position, has_labels in enumerate((inputs["labels"] != IGNORED_LABEL).any(dim=1).tolist()):
             if not has_labels:
-                error = ValueError(
-                    f"{name_of(rows[position])} has no answer to learn from. Leave it out of training, or use "
-                    "`generate=True` for prompts."
+                raise MediaError(
+                    "it has no answer to learn from. Leave it out of training, or use `generate=True` for prompts.",
+                    origin=name_of(rows[position]),
+                    sample=position,
                 )
-                raise _with_position(error, position)
         return inputs
 
     def to_chat(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -161,11 +160,8 @@ class VideoReferDataCollator:
         data_root = row.get("data_root") or self.data_root  # rows of a mixture have roots of their own
         messages = to_chat(row, data_root, single_frame=has_own_frame)
         if is_single and not has_own_frame:
-            try:
+            with located(origin=name_of(row)):
                 messages = self._draw_frames(row, messages)
-            except (ValueError, TypeError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"{name_of(row)}: {error}") from error
         if self.generate and messages[-1]["role"] == "assistant":
             messages = messages[:-1]
         return messages
@@ -224,37 +220,10 @@ class VideoReferDataCollator:
 
     def _blame(
         self, rows: Sequence[Mapping[str, Any]], conversations: list[list[dict[str, Any]]], error: Exception
-    ) -> Exception:
-        """Find the row that the processor fails on by trying them alone, and name it in an error of its kind."""
-        for position in _suspects_first(error, conversations):
-            try:
-                self._process([conversations[position]])
-            except (ValueError, TypeError, OSError) as found:
-                return _with_position(_of_same_kind(found, f"{name_of(rows[position])}: {found}"), position)
-        return _of_same_kind(error, f"{', '.join(map(name_of, rows))}: {error}")
-
-
-def _suspects_first(error: Exception, conversations: Sequence[list[dict[str, Any]]]) -> list[int]:
-    """Order the positions of all rows: first those that an error of the processor speaks of, by number or file.
-
-    Decoding is dear, so the search should end with the first row. The words are a hint only: a video that several rows
-    share goes by the number of the first one.
-    """
-    text = str(error)
-    numbers = [int(number) for number in _SAMPLE.findall(text)]
-    paths = [[part.get("path") for part in parts_of(messages, *MEDIA_KINDS)] for messages in conversations]
-    is_suspect = [
-        position in numbers or any(path and str(path) in text for path in paths[position])
-        for position in range(len(conversations))
-    ]
-    return sorted(range(len(conversations)), key=lambda position: not is_suspect[position])
-
-
-def _of_same_kind(error: Exception, message: str) -> Exception:
-    return next(kind for kind in (OSError, TypeError, ValueError) if isinstance(error, kind))(message)
-
-
-def _with_position(error: Exception, position: int) -> Exception:
-    """Let an error say which row of the batch it is about."""
-    error.row_position = position
-    return error
+    ) -> MediaError:
+        """Name the row that the processor fails on, or all of them where each by itself is fine."""
+        found = find_guilty_row(conversations, self._process, error, _ROW_ERRORS)
+        if found is None:
+            return place_error(error, origin=", ".join(map(name_of, rows)), sample=None)
+        position, reason = found
+        return place_error(reason, origin=name_of(rows[position]), sample=position)

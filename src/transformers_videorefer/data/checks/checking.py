@@ -10,6 +10,7 @@ from transformers_videorefer.data.rows.records import merge_defects, salvage
 from transformers_videorefer.data.rows.row_form import read_row
 from transformers_videorefer.data.sources.row_source import BROKEN, ENTRY, ROW, SourceItem
 from transformers_videorefer.data.wording import count_of
+from transformers_videorefer.regions.errors import located
 from transformers_videorefer.regions.grid import ASPECT_TOLERANCE, MAX_PIXELS_OUTSIDE
 from transformers_videorefer.regions.rle import decode_rle
 
@@ -166,7 +167,8 @@ def decode_masks(row: dict[str, Any]) -> list[Defect]:
                 message = f"{where}: a mask of {height} x {width} pixels is too large to be decoded"
                 defects.append(make_defect("broken_size", message))
                 continue
-            mask = decode_rle(rle, where=where)
+            with located(origin=where):
+                mask = decode_rle(rle)
             # Masks are stored by columns: read that way, the first pixel of the object is found much sooner.
             if not mask.T.any():
                 defects.append(make_defect("empty_mask", f"{where}: the mask has no pixel"))

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from transformers_videorefer.video.extent import measure_file
+from transformers_videorefer.video.container import TruncatedVideoError
 from transformers_videorefer.video.opening import open_video
+from transformers_videorefer.video.packets import measure_file
 from transformers_videorefer.video.pictures import load_picture
 
 
@@ -108,7 +109,7 @@ def probe_image(path: str) -> MediaFacts:
 
 def _is_cut(path: str, error: Exception) -> bool:
     """Tell a file that lost its end from one that is broken in another way."""
-    if " is truncated: " in str(error):
+    if isinstance(error, TruncatedVideoError):
         return True
     try:
         with open(path, "rb") as file:

@@ -4,18 +4,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers_videorefer.data.defects import Defect, DefectReport, RecordError, check_bad_rows, make_defect
-from transformers_videorefer.data.segmentations import read_size, segmentation_to_rle
+from transformers_videorefer.data.batches.prompts import SHORT_CAPTION_PROMPT
+from transformers_videorefer.data.defects import (
+    Defect,
+    DefectReport,
+    FrameError,
+    RecordError,
+    check_bad_rows,
+    make_defect,
+)
+from transformers_videorefer.data.frames import null_frame, read_frame
+from transformers_videorefer.data.rle_checks import broken_rles
 from transformers_videorefer.data.wording import count_of
 from transformers_videorefer.inputs.items import MARKS, find_marks
 from transformers_videorefer.regions.grid import ASPECT_TOLERANCE
-from transformers_videorefer.regions.rle import broken_rles, rle_is_empty
-from transformers_videorefer.regions.values import parse_value
+from transformers_videorefer.regions.rle import rle_is_empty
 
 from .videos import VideoFolder, VideoInfo
 
 
-DEFAULT_QUESTION = "Please describe the object <region> in the video in brief."
+DEFAULT_QUESTION = SHORT_CAPTION_PROMPT
 REGION_MARK, LABEL_MARK = MARKS["region"], "{label}"
 
 
@@ -174,7 +182,7 @@ def object_row(
         if found.label is None:
             defects.append(make_defect("missing_field", f"the question asks for {LABEL_MARK}, but there is none."))
         question = question.replace(LABEL_MARK, found.label or "object")
-    messages = [{"role": "user", "content": f"<video>\n{question}"}]
+    messages = [{"role": "user", "content": f"{MARKS['video']}\n{question}"}]
     answer = (answer or "").strip()
     if answer:
         messages.append({"role": "assistant", "content": answer})
@@ -216,9 +224,9 @@ def _frames(found: TrackedObject, stride: int, defects: list[Defect]) -> list[di
             continue
         try:
             entry = frame_entry(shape, found.video, check=False)
-        except (ValueError, TypeError) as error:
-            defects.append(make_defect(f"broken_{shape.form}", str(error)))
-            entry = {"frame_index": index, "rle": None, "box": None, "size": None}
+        except FrameError as error:
+            defects.append(error.defect)
+            entry = null_frame(index)
         if entry is not None:
             frames.append(entry)
     masks = [entry for entry in frames if entry["rle"]]
@@ -243,42 +251,45 @@ def frame_entry(shape: Shape, video: VideoInfo, *, check: bool = True) -> dict[s
         `dict`, *optional*: `frame_index`, `rle`, `box` and `size`; None where no pixel is left.
 
     Raises:
-        TypeError: If the shape is of a wrong kind.
-        ValueError: If it is broken, or its picture cannot be a frame of the video.
+        FrameError: If it is broken, or its picture cannot be a frame of the video; its `kind` says which.
     """
     where = f"frame {shape.frame_index}"
     size = tuple(shape.size or video.size or ())
     if not size:
-        raise ValueError(f"{where}: the export states no picture size and the video is missing. Pass the video.")
-    if size != (1, 1):
-        read_size(list(size), where=where)
-    _check_same_picture(size, video, where)
-    entry = {"frame_index": shape.frame_index, "rle": None, "box": None, "size": None}
-    if size != video.size:
-        entry["size"] = list(size)
-    if shape.form == "box":
-        entry["box"] = _clip_box(parse_value("box", shape.value, None, where=where).tolist(), size)
+        message = f"{where}: the export states no picture size and the video is missing. Pass the video."
+        raise FrameError(f"broken_{shape.form}", message)
+    stated = None if size == video.size else list(size)
+    given = {"box" if shape.form == "box" else "mask": shape.value}
+    entry = read_frame(shape.frame_index, **given, size=stated, picture=size, where=where, check=check)
+    _check_same_picture(size, video, where, f"broken_{shape.form}")
+    if entry["box"] is not None:
+        entry["box"] = _clip_box(entry["box"], size)
         return entry if entry["box"] else None
-    rle = segmentation_to_rle(shape.value, height=size[0], width=size[1], where=where, check=check)
+    rle = entry["rle"]
     if rle is None:
         return None
     if tuple(rle["size"]) != size:
-        raise ValueError(
+        message = (
             f"{where}: the mask has height {rle['size'][0]} and width {rle['size'][1]}, but the picture has {size[0]} "
             f"and {size[1]}. The size of a mask is [height, width] of its picture."
         )
-    entry["rle"] = rle
-    return None if rle_is_empty(rle, where=where) else entry
+        raise FrameError("broken_rle", message)
+    try:
+        return None if rle_is_empty(rle) else entry
+    except ValueError as error:
+        raise FrameError("broken_rle", f"{where}: {error}") from error
 
 
-def _check_same_picture(size: tuple[int, int], video: VideoInfo, where: str) -> None:
+def _check_same_picture(size: tuple[int, int], video: VideoInfo, where: str, kind: str) -> None:
+    """Refuse a picture of another shape than the video."""
     if video.size is None or size in ((1, 1), video.size):
         return
     ratio = (size[1] / size[0]) / (video.width / video.height)
     if max(ratio, 1 / ratio) > 1 + ASPECT_TOLERANCE:
-        raise ValueError(
+        raise FrameError(
+            kind,
             f"{where}: the export speaks of pictures of height {size[0]} and width {size[1]}, but the video has "
-            f"{video.height} and {video.width}. Pass the video that was annotated."
+            f"{video.height} and {video.width}. Pass the video that was annotated.",
         )
 
 

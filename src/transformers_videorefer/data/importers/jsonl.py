@@ -18,25 +18,31 @@ import numpy as np
 
 from transformers_videorefer.data.batches.chat import MEDIA_KINDS
 from transformers_videorefer.data.batches.prompts import BENCH_D_PROMPT, SHORT_CAPTION_PROMPT, multiple_choice_prompt
-from transformers_videorefer.data.defects import Defect, RecordError, make_defect
+from transformers_videorefer.data.defects import Defect, FrameError, RecordError, make_defect
+from transformers_videorefer.data.frames import null_frame
 from transformers_videorefer.data.json_files.json_stream import BrokenRecord, iterate_records
 from transformers_videorefer.data.paths import is_unsafe_path
 from transformers_videorefer.data.rows.record_masks import MAX_FRAME_NUMBER
-from transformers_videorefer.data.rows.records import EDIT_LISTS, ROLES
+from transformers_videorefer.data.rows.records import ROLES
 from transformers_videorefer.data.wording import count_of
-from transformers_videorefer.regions.form import FORMS, RegionFrame, parse_region
+from transformers_videorefer.inputs.items import MARKS, find_marks
+from transformers_videorefer.regions.errors import place_error
+from transformers_videorefer.regions.form import RegionFrame, parse_region
 from transformers_videorefer.regions.grid import decode_mask
 from transformers_videorefer.regions.rle import encode_rle
 from transformers_videorefer.regions.selection import select_frames
-from transformers_videorefer.regions.values import parse_value
+from transformers_videorefer.video.options import check_edit_list
 
-from .common import DEFAULT_QUESTION, REGION_MARK, Candidate, ImportOptions, fail
+from .common import DEFAULT_QUESTION, Candidate, ImportOptions, fail
 from .loose_json import as_list, as_mapping
 from .videos import VideoFolder, VideoInfo
 
 
 SOURCE = "jsonl"
 _TEXTS = ("question", "answer", "options", "caption")
+# Kinds of defects by the form that is broken; there are none for mask pictures and scribbles.
+_BROKEN_FORMS = {form: f"broken_{form}" for form in ("rle", "polygon", "box")}
+_READING_ERRORS = (ValueError, TypeError, OSError, OverflowError)
 
 
 def read_jsonl(path: Path, videos: VideoFolder, options: ImportOptions) -> Iterator[Candidate]:
@@ -70,8 +76,10 @@ def _row(
         raise fail("wrong_type", "a row is a JSON object.")
     texts = {key: _text(record, key) for key in (*MEDIA_KINDS, "task", "source", "edit_list")}
     edit_list = texts["edit_list"] or "apply"
-    if edit_list not in EDIT_LISTS:
-        raise fail("wrong_type", f"`edit_list` must be one of {', '.join(EDIT_LISTS)}, got {edit_list!r}.")
+    try:
+        check_edit_list(edit_list)
+    except ValueError as error:
+        raise fail("wrong_type", str(error)) from error
     media = {kind: videos.find([texts[kind]], edit_list=edit_list) for kind in MEDIA_KINDS if texts[kind]}
     regions = record.get("regions") or []
     if not isinstance(regions, list):
@@ -80,10 +88,8 @@ def _row(
     messages = _messages(record, options, list(media))
     marks = [mark for message in messages for mark in _marks(message, defects)]
     if marks.count("region") != len(regions):
-        message = (
-            f"there are {count_of(marks.count('region'), f'{REGION_MARK} mark')} for {count_of(len(regions), 'region')}. "
-            "Write one for each."
-        )
+        found = count_of(marks.count("region"), f"{MARKS['region']} mark")
+        message = f"there are {found} for {count_of(len(regions), 'region')}. Write one for each."
         raise fail("region_mark_mismatch", message)
     order = [mark for mark in marks if mark in MEDIA_KINDS]
     if sorted(order) != sorted(media):
@@ -137,8 +143,8 @@ def _messages(record: Mapping[str, Any], options: ImportOptions, media: Sequence
     if first is None:
         raise fail("missing_field", "the messages have no turn of the user.")
     for kind in reversed(media):
-        if not any(f"<{kind}>" in message["content"] for message in messages):
-            first["content"] = f"<{kind}>\n{first['content']}"
+        if not any(MARKS[kind] in message["content"] for message in messages):
+            first["content"] = f"{MARKS[kind]}\n{first['content']}"
     return messages
 
 
@@ -175,15 +181,11 @@ def _has_boxes(record: Mapping[str, Any]) -> bool:
 
 def _marks(message: Mapping[str, str], defects: list[Defect]) -> list[str]:
     """List the marks of a turn in their order."""
-    found = []
-    for piece in message["content"].split("<")[1:]:
-        name = piece.partition(">")[0]
-        if name in (*MEDIA_KINDS, "region") and ">" in piece:
-            found.append(name)
+    found = find_marks(message["content"])
     if found and message["role"] != "user":
-        defects.append(make_defect("mark_in_answer", f"a turn of the {message['role']} holds <{found[0]}>."))
+        defects.append(make_defect("mark_in_answer", f"a turn of the {message['role']} holds {found[0].group()}."))
         return []
-    return found
+    return [match.lastgroup for match in found]
 
 
 def _region(
@@ -211,47 +213,19 @@ def _region(
     parts = [{**region, "frames": [entry]} for entry in entries] if is_split else [region]
     frames: list[dict[str, Any]] = []
     for number, part in enumerate(parts):
-        at = f"{where}, frames[{number}]" if is_split else where
+        at = {"region": position, "entry": f"frames[{number}]"} if is_split else {"region": position}
         try:
             frames += _part_frames(_with_pictures(part, folder), video, is_image, at)
         except RecordError as error:
             defects.extend(error.defects)
-        except (ValueError, TypeError, OSError, OverflowError) as error:
+        except FrameError as error:
             # Reports lie beside the rows and name no folder of this machine.
-            reason = str(error).replace(f"{folder}{os.sep}", "")
-            defects.append(Defect(_defect_kind(part, video), reason, is_fatal=True))
+            defects.append(Defect(error.kind, str(error).replace(f"{folder}{os.sep}", ""), is_fatal=True))
             index = as_mapping(as_list(part.get("frames"))[0]).get("frame_index") if is_split else None
             if isinstance(index, int) and 0 <= index < min(video.num_frames, MAX_FRAME_NUMBER):
-                frames.append(_null_frame(int(index)))
+                frames.append(null_frame(int(index)))
     object_id = region.get("object_id")
     return {"object_id": str(position if object_id is None else object_id), "media": place, "frames": frames[::stride]}
-
-
-def _defect_kind(region: Mapping[str, Any], video: VideoInfo) -> str:
-    """Say what is wrong with the single frame of a region that cannot be converted."""
-    frame = as_mapping((as_list(region.get("frames")) or [None])[0])
-    index = frame.get("frame_index")
-    if type(index) is int and index >= video.num_frames:
-        return "frame_outside_video"
-    forms = [form for form in FORMS if frame.get(form) is not None]
-    if len(forms) != 1 or forms[0] not in ("rle", "polygon", "box"):
-        return "wrong_type"
-    kind = f"broken_{forms[0]}"
-    try:
-        parse_region(region, where="")
-    except (ValueError, TypeError, OverflowError):
-        try:
-            parse_value(forms[0], frame[forms[0]], None, where="")
-        except (ValueError, TypeError, OverflowError):
-            return kind
-        return "wrong_type"  # the mask itself can be read
-    stated = as_list(as_mapping(frame.get("rle")).get("size"))
-    is_sized = forms[0] == "rle" and tuple(stated) != video.size
-    return "mask_size_differs" if is_sized else kind
-
-
-def _null_frame(index: int) -> dict[str, Any]:
-    return {"frame_index": index, "rle": None, "box": None, "size": None}
 
 
 def _with_pictures(region: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -277,32 +251,45 @@ def _with_pictures(region: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return resolved
 
 
-def _part_frames(region: Mapping[str, Any], video: VideoInfo, is_image: bool, where: str) -> list[dict[str, Any]]:
+def _part_frames(
+    region: Mapping[str, Any], video: VideoInfo, is_image: bool, at: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Convert the frames of a region; an explicit null, and a mask without a pixel, stay as null."""
 
     def frame_times() -> np.ndarray:
         if video.frame_times is None:
-            raise ValueError(f"{where}: a folder of pictures has no times. Give `frame_index`.")
+            raise ValueError("a folder of pictures has no times. Give `frame_index`.")
         return video.frame_times
 
-    parsed = parse_region(region, where=where)
+    try:
+        parsed = parse_region(region)
+    except _READING_ERRORS as error:
+        raise _frame_error(_BROKEN_FORMS.get(getattr(error, "argument", None), "wrong_type"), error, at) from error
     if all(frame.form is None for frame in parsed.frames):
-        return [_null_frame(frame.frame_index or 0) for frame in parsed.frames]
-    located = select_frames(
-        parsed,
-        num_frames=video.num_frames,
-        frame_times=frame_times,
-        max_frames=None,
-        empty_masks="keep",
-        where=where,
-        is_image=is_image,
-    )
-    return [_frame(index, frame, video, f"{where}, frame {index}") for index, frame in located]
+        return [null_frame(frame.frame_index or 0) for frame in parsed.frames]
+    try:
+        selected = select_frames(
+            parsed,
+            num_frames=video.num_frames,
+            frame_times=frame_times,
+            max_frames=None,
+            empty_masks="keep",
+            is_image=is_image,
+        )
+    except _READING_ERRORS as error:
+        is_numbered = all(one.frame_index is not None or one.time_seconds is not None for one in parsed.frames)
+        raise _frame_error("frame_outside_video" if is_numbered else "broken_frame_number", error, at) from error
+    return [_frame(index, frame, video, {**at, "frame": index}) for index, frame in selected]
 
 
-def _frame(index: int, frame: RegionFrame, video: VideoInfo, where: str) -> dict[str, Any]:
-    entry = _null_frame(index)
-    mask = decode_mask(frame, height=video.height, width=video.width, where=where)
+def _frame(index: int, frame: RegionFrame, video: VideoInfo, at: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        mask = decode_mask(frame, height=video.height, width=video.width)
+    except _READING_ERRORS as error:
+        has_other_size = frame.form == "rle" and tuple(frame.value["size"]) != video.size
+        kind = "mask_size_differs" if has_other_size else _BROKEN_FORMS.get(frame.form, "wrong_type")
+        raise _frame_error(kind, error, at) from error
+    entry = null_frame(index)
     if not mask.any():
         return entry
     if frame.form == "box":
@@ -314,6 +301,11 @@ def _frame(index: int, frame: RegionFrame, video: VideoInfo, where: str) -> dict
     if mask.shape != video.size:
         entry["size"] = list(mask.shape)
     return entry
+
+
+def _frame_error(kind: str, error: Exception, at: Mapping[str, Any]) -> FrameError:
+    """Name the place of an error within the row, and the kind of the defect."""
+    return FrameError(kind, str(place_error(error, **at) or error))
 
 
 __all__ = ["read_jsonl"]

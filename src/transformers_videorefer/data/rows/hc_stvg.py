@@ -8,7 +8,8 @@ video). Version 1 has `caption`, `height` and `width`, version 2 `English` and `
 import math
 from typing import Any
 
-from transformers_videorefer.data.defects import Defect, describe, make_defect
+from transformers_videorefer.data.defects import Defect, FrameError, describe, make_defect
+from transformers_videorefer.data.frames import null_frame
 from transformers_videorefer.data.paths import is_unsafe_path
 from transformers_videorefer.data.segmentations import read_size
 
@@ -49,7 +50,7 @@ def salvage_hc_stvg(name: Any, entry: Any, *, edit_list: str = "ignore") -> tupl
         defects.append(make_defect("broken_frame_number", message))
     else:
         frames = [
-            {"frame_index": first - 1 + step, "rle": None, "box": _read_box(box, size, step, defects), "size": size}
+            {**null_frame(first - 1 + step), "box": _read_box(box, size, step, defects), "size": size}
             for step, box in enumerate(boxes)
         ]
     num_frames = entry.get("img_num")
@@ -100,8 +101,8 @@ def _read_size(entry: dict[str, Any], defects: list[Defect]) -> list[int] | None
         return None
     try:
         return read_size(size, where="the entry")
-    except ValueError as error:
-        defects.append(make_defect("broken_size", str(error)))
+    except FrameError as error:
+        defects.append(error.defect)
         return None
 
 

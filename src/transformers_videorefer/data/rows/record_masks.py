@@ -3,26 +3,14 @@
 import math
 from typing import Any
 
-from transformers_videorefer.data.defects import Defect, describe, make_defect
+from transformers_videorefer.data.defects import Defect, FrameError, describe, make_defect
+from transformers_videorefer.data.frames import null_frame, read_frame
 from transformers_videorefer.data.json_files.json_window import RepeatedKeys
-from transformers_videorefer.data.segmentations import (
-    MAX_PIXELS,
-    MAX_SIDE,
-    BrokenPolygonError,
-    BrokenSizeError,
-    MissingSizeError,
-    read_size,
-    segmentation_to_rle,
-)
-from transformers_videorefer.regions.rle import broken_rles
+from transformers_videorefer.data.rle_checks import broken_rles
+from transformers_videorefer.data.segmentations import MAX_PIXELS, MAX_SIDE, read_size
 
 
 MAX_FRAME_NUMBER = 2**31 - 1
-_KINDS = {
-    BrokenSizeError: "broken_size",
-    BrokenPolygonError: "broken_polygon",
-    MissingSizeError: "polygon_without_size",
-}
 
 
 def parse_frame_number(value: Any) -> int | None:
@@ -82,8 +70,8 @@ def _record_size(record: dict[str, Any], defects: list[Defect]) -> tuple[int, in
         return None
     try:
         read_size([height, width], where="record")
-    except ValueError as error:
-        defects.append(make_defect("broken_size", str(error)))
+    except FrameError as error:
+        defects.append(error.defect)
         return None
     return height, width
 
@@ -135,38 +123,36 @@ def _read_frames(
             continue
         if key in repeated:
             defects.append(make_defect("duplicate_frame", f"object {position}: frame {index} is listed twice"))
-            read[index] = {"frame_index": index, "rle": None, "box": None, "size": None}
+            read[index] = null_frame(index)
             continue
-        rle = _read_mask(value, position, index, size, defects)
-        read[index] = {"frame_index": index, "rle": rle, "box": None, "size": None}
+        plain = _plain_rle(value)
+        if plain is None:
+            read[index] = _read_frame(value, position, index, size, defects)
+        else:
+            read[index] = null_frame(index)
+            read[index]["rle"] = plain
     return list(read.values())
 
 
-def _read_mask(
+def _read_frame(
     value: Any, position: int, index: int, size: tuple[int, int] | None, defects: list[Defect]
-) -> dict[str, Any] | None:
-    """Read the mask of one object in one frame; None where it is null or broken."""
-    plain = _plain_rle(value)
-    if plain is not None:
-        return plain
+) -> dict[str, Any]:
+    """Read the mask of one object in one frame, null where it is null or broken."""
     if isinstance(value, dict) and "counts" not in value:
         if "segmentation" not in value and value.keys() != {"size"}:
             message = f"object {position}, frame {index}: there is no `segmentation`"
             defects.append(make_defect("missing_segmentation", message))
-            return None
+            return null_frame(index)
         value = value.get("segmentation", value)
     if value is None:
         message = f"object {position}, frame {index}: the segmentation is null"
         defects.append(make_defect("null_segmentation", message))
-        return None
-    height, width = size or (None, None)
+        return null_frame(index)
     try:
-        return segmentation_to_rle(
-            value, height=height, width=width, where=f"object {position}, frame {index}", check=False
-        )
-    except ValueError as error:
-        defects.append(make_defect(_KINDS.get(type(error), "broken_rle"), str(error)))
-        return None
+        return read_frame(index, mask=value, picture=size, where=f"object {position}, frame {index}", check=False)
+    except FrameError as error:
+        defects.append(error.defect)
+        return null_frame(index)
 
 
 def _plain_rle(value: Any) -> dict[str, Any] | None:

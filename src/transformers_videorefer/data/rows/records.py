@@ -10,12 +10,12 @@ from typing import Any
 from transformers_videorefer.data.defects import Defect, RecordError, describe, make_defect
 from transformers_videorefer.data.json_files.json_window import RepeatedKeys
 from transformers_videorefer.data.paths import is_unsafe_path
+from transformers_videorefer.video.options import check_edit_list
 
 from .record_masks import drop_broken_masks, mask_frames, parse_frame_number, read_regions
 from .row_checks import QUESTION_TYPES, row_defects
 
 
-EDIT_LISTS = ("apply", "ignore")
 KINDS = ("conversations", "bench_d", "bench_q")
 # Field that tells the kind of a record.
 _KIND_FIELDS = {"conversations": "conversations", "Question": "bench_q", "caption": "bench_d"}
@@ -94,8 +94,7 @@ def salvage(
     Raises:
         ValueError: If `edit_list` or `kind` is unknown.
     """
-    if edit_list not in EDIT_LISTS:
-        raise ValueError(f'`edit_list` must be "apply" or "ignore", got {edit_list!r}.')
+    check_edit_list(edit_list)
     if kind is not None and kind not in KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(KINDS)}, got {kind!r}.")
     if not isinstance(record, dict):

@@ -140,4 +140,4 @@ def _is_visible(part: Mapping[str, Any], position: int) -> bool:
         return False
     if not isinstance(rle, Mapping) or "counts" not in rle:
         return True
-    return not rle_is_empty(rle, where="A region")
+    return not rle_is_empty(rle)

@@ -41,7 +41,8 @@ def row_defects(row: dict[str, Any]) -> list[Defect]:
         if not row.get("caption", "x"):
             defects.append(make_defect("empty_answer", "the caption is empty"))
     if num_marks is not None and num_marks != len(regions):
-        message = f"{count_of(num_marks, '<region> mark')} but {count_of(len(regions), 'object')}"
+        mark = f"{MARKS['region']} mark"
+        message = f"{count_of(num_marks, mark)} but {count_of(len(regions), 'object')}"
         defects.append(make_defect("region_mark_mismatch", message))
     for position, region in enumerate(regions):
         _check_region(region, position, row, defects)

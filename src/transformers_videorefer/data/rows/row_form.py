@@ -1,15 +1,15 @@
 """Rows of ours from hand-written files: read part by part, what cannot be told for sure becomes null with a defect."""
 
-import math
 from typing import Any
 
-from transformers_videorefer.data.defects import Defect, describe, make_defect
+from transformers_videorefer.data.defects import Defect, FrameError, describe, make_defect
+from transformers_videorefer.data.frames import null_frame, read_frame
 from transformers_videorefer.data.paths import is_unsafe_path
-from transformers_videorefer.data.segmentations import BrokenSizeError, read_size, segmentation_to_rle
 from transformers_videorefer.inputs.items import MARKS, find_marks
+from transformers_videorefer.video.options import check_edit_list
 
 from .record_masks import parse_frame_number
-from .records import EDIT_LISTS, ROLES
+from .records import ROLES
 from .region_parts import is_absent
 
 
@@ -61,12 +61,19 @@ class _RowReader:
             return None, self.defects
         if "messages" in row and row["messages"] is None:
             return None, self.defects
-        edit_list = self.value.get("edit_list")
-        if edit_list not in (*EDIT_LISTS, None):
-            self.report("wrong_type", f'`edit_list` must be "apply" or "ignore", got {describe(edit_list)}')
-            edit_list = None
-        row |= {"regions": self.regions(), "edit_list": edit_list or "apply"}
+        row |= {"regions": self.regions(), "edit_list": self.edit_list()}
         return row, self.defects
+
+    def edit_list(self) -> str:
+        value = self.value.get("edit_list")
+        if value is None:
+            return "apply"
+        try:
+            check_edit_list(value)
+        except ValueError as error:
+            self.report("wrong_type", str(error))
+            return "apply"
+        return value
 
     def row_id(self) -> str | None:
         value = self.value.get("id")
@@ -195,39 +202,22 @@ class _RowReader:
             if index in seen:
                 self.report("duplicate_frame", f"object {position}: frame {index} is listed twice")
             seen.add(index)
-            region["frames"].append({"frame_index": index, **self.shape(frame, where)})
+            region["frames"].append(self.frame(index, frame, where))
         return region
 
-    def shape(self, frame: dict[str, Any], where: str) -> dict[str, Any]:
-        """Read mask, box and size of one frame."""
+    def frame(self, index: int, frame: dict[str, Any], where: str) -> dict[str, Any]:
+        """Read one frame, null where it is broken."""
         given = {name: frame.get(name) for name in ("rle", "box", "size")}
-        given = {name: None if is_absent(value) else value for name, value in given.items()}
-        shape: dict[str, Any] = {"rle": None, "box": None, "size": None}
-        if given["rle"] is None and given["box"] is None:
+        rle, box, size = (None if is_absent(value) else value for value in given.values())
+        if rle is None and box is None:
             self.report("null_segmentation", f"{where}: there is neither `rle` nor `box`")
-        if given["rle"] is not None and given["box"] is not None:
-            self.report("wrong_type", f"{where}: there is an `rle` and a `box`, nobody knows which is meant")
-            return shape
         try:
-            if given["size"] is not None:
-                shape["size"] = read_size(given["size"], where=where)
-            if isinstance(given["rle"], list):
-                raise ValueError(f"{where}: `rle` must be a run-length dict, got {describe(given['rle'])}.")
-            shape["rle"] = segmentation_to_rle(given["rle"], height=None, width=None, where=where, check=False)
-        except ValueError as error:
-            self.report("broken_size" if isinstance(error, BrokenSizeError) else "broken_rle", str(error))
-        if given["box"] is not None:
-            shape["box"] = self.box(given["box"], where)
-        return shape
-
-    def box(self, value: Any, where: str) -> list[float] | None:
-        is_numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
-        if is_numbers and len(value) == 4 and all(map(math.isfinite, value)):
-            x0, y0, x1, y1 = value
-            if x1 > x0 and y1 > y0:
-                return value
-        self.report("broken_box", f"{where}: `box` must be [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
-        return None
+            if isinstance(rle, list):
+                raise FrameError("broken_rle", f"{where}: `rle` must be a run-length dict, got {describe(rle)}.")
+            return read_frame(index, mask=rle, box=box, size=size, where=where, check=False)
+        except FrameError as error:
+            self.defects.append(error.defect)
+            return null_frame(index)
 
 
 def _with_frames(region: dict[str, Any]) -> dict[str, Any]:

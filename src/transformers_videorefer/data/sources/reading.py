@@ -15,10 +15,11 @@ from transformers_videorefer.data.defects import (
 )
 from transformers_videorefer.data.json_files.json_stream import BrokenRecord, iterate_entries, iterate_records
 from transformers_videorefer.data.paths import is_unsafe_path
+from transformers_videorefer.data.rle_checks import broken_rles
 from transformers_videorefer.data.rows.hc_stvg import salvage_hc_stvg
 from transformers_videorefer.data.rows.record_masks import drop_masks, has_polygons, mask_frames
-from transformers_videorefer.data.rows.records import EDIT_LISTS, merge_defects, salvage
-from transformers_videorefer.regions.rle import broken_rles
+from transformers_videorefer.data.rows.records import merge_defects, salvage
+from transformers_videorefer.video.options import check_edit_list
 
 
 RECORD_KINDS = ("conversations", "bench_d", "bench_q", "hc_stvg")
@@ -120,8 +121,7 @@ def iterate_row_batches(
     check_bad_rows(bad_rows)
     if kind not in RECORD_KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(RECORD_KINDS)}, got {kind!r}.")
-    if edit_list not in EDIT_LISTS:
-        raise ValueError(f'`edit_list` must be "apply" or "ignore", got {edit_list!r}.')
+    check_edit_list(edit_list)
     options = {"task": task, "source": source, "edit_list": edit_list}
     sorter = _Sorter(Path(path).name, bad_rows, report, finds_repeated_ids=shard is None)
     return _row_batches(Path(path), kind, shard, options, video_size, sorter)

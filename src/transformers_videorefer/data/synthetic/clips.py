@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from transformers_videorefer.inputs.items import MARKS
 from transformers_videorefer.regions.rle import encode_rle
 
 from .questions import DESCRIPTION, LETTERS, Question, questions_about
@@ -175,7 +176,7 @@ def conversation_rows(clip: Clip) -> list[dict[str, Any]]:
             "video": clip.name,
             "image": None,
             "messages": [
-                {"role": "user", "content": f"<video>\n{question.prompt}"},
+                {"role": "user", "content": f"{MARKS['video']}\n{question.prompt}"},
                 {"role": "assistant", "content": question.reply},
             ],
             "regions": [regions[index] for index in question.objects],

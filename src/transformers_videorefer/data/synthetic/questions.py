@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transformers_videorefer.inputs.items import MARKS
+
 from .world import COLORS, DIRECTIONS, FRAME_SIZE, SHAPES, Scene, ShapeObject
 
 
@@ -71,7 +73,8 @@ class Question:
         if not self.options:
             return self.text
         listed = " ".join(f"({letter}) {option}" for letter, option in zip(LETTERS, self.options, strict=False))
-        return f"{self.text.replace('<region>', '[<region>]')} {listed}. {LETTER_REQUEST}"
+        text = self.text.replace(MARKS["region"], f"[{MARKS['region']}]")
+        return f"{text} {listed}. {LETTER_REQUEST}"
 
     @property
     def reply(self) -> str:

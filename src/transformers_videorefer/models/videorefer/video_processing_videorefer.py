@@ -16,6 +16,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import VideoMetadata
 
 from transformers_videorefer.inputs.keywords import VideoReferVideoProcessorKwargs
+from transformers_videorefer.regions.errors import MediaError, located
 from transformers_videorefer.video.opening import list_videos, open_video, source_key
 from transformers_videorefer.video.options import (
     VIDEO_OPTIONS,
@@ -107,7 +108,6 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
         do_sample_frames: bool,
         start_seconds: float | None,
         end_seconds: float | None,
-        where: str,
     ) -> list[int]:
         """Sample the scene frames of an open video, or take all its frames.
 
@@ -117,7 +117,6 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
             do_sample_frames (`bool`): Whether to sample; otherwise all frames are taken.
             start_seconds (`float`, *optional*): Start of the part that is sampled.
             end_seconds (`float`, *optional*): End of the part that is sampled.
-            where (`str`): What errors call the video.
 
         Returns:
             `list[int]`: Frame numbers in rising order.
@@ -129,8 +128,8 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
             own = VideoMetadata(total_num_frames=reader.num_frames, fps=reader.fps)
             return self.sample_frames(own, num_frames, start_seconds, end_seconds).tolist()
         if start_seconds is not None or end_seconds is not None:
-            raise ValueError(
-                f"{where}: `start_seconds` and `end_seconds` choose what is sampled, but `do_sample_frames` is False. "
+            raise MediaError(
+                "`start_seconds` and `end_seconds` choose what is sampled, but `do_sample_frames` is False. "
                 "Drop one of the two."
             )
         return list(range(reader.num_frames))
@@ -255,7 +254,10 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
             # The same source with the same options is decoded once.
             keys.append((source_key(source), id(given[number]), *chosen.values()))
             if keys[-1] not in loaded:
-                loaded[keys[-1]] = self._load_video(source, f"video {number}", given[number], {**options, **chosen})
+                with located(is_named=True, video=number):
+                    loaded[keys[-1]] = self._load_video(
+                        source, f"video {number}", given[number], {**options, **chosen}
+                    )
         data = {"pixel_values_videos": self._stack([loaded[key][0] for key in keys], options)}
         if options["device"] is not None:
             data["pixel_values_videos"] = data["pixel_values_videos"].to(options["device"])
@@ -278,7 +280,6 @@ class VideoReferVideoProcessor(VideoProcessorMixin):
                 do_sample_frames=options["do_sample_frames"],
                 start_seconds=options["start_seconds"],
                 end_seconds=options["end_seconds"],
-                where=name,
             )
             resized = {}
             for index, frame in reader.read(chosen):

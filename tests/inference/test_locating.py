@@ -1,4 +1,4 @@
-"""Whether `--model` is there: one quick question to the Hub, and messages that name the flag."""
+"""Whether a checkpoint is there: one quick question to the Hub."""
 
 import shutil
 from pathlib import Path
@@ -10,8 +10,8 @@ from conftest import PUBLISHED, REFERENCE
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
 
-from transformers_videorefer.commands import model_lookup
-from transformers_videorefer.commands.model_lookup import locate_model
+from transformers_videorefer.inference import locating
+from transformers_videorefer.inference.locating import CheckpointError, locate_model
 
 
 MODEL_ID = "somebody/model"
@@ -35,7 +35,7 @@ def questions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(model_lookup, "get_hf_file_metadata", look_up)
+    monkeypatch.setattr(locating, "get_hf_file_metadata", look_up)
     return asked
 
 
@@ -60,10 +60,12 @@ def put_into_cache(folder: Path) -> None:
         (answered(RemoteEntryNotFoundError, 404), r"it has no config\.json"),
     ],
 )
-def test_model_that_cannot_be_had_is_one_question_and_names_the_flag(questions, error: Exception, message: str):
+def test_model_that_cannot_be_had_is_one_question_and_is_named(questions, error: Exception, message: str):
     questions.append(error)
-    with pytest.raises(OSError, match=f"^`--model {MODEL_ID}`: .*{message}"):
+    with pytest.raises(OSError, match=f"^`{MODEL_ID}`: .*{message}") as caught:
         locate_model(MODEL_ID)
+    assert isinstance(caught.value, CheckpointError)
+    assert (caught.value.name, str(caught.value)) == (MODEL_ID, f"`{MODEL_ID}`: {caught.value.problem}")
     assert len(questions) == 2
 
 
@@ -73,11 +75,10 @@ def test_model_on_the_hub_is_loaded_from_there(questions):
     assert questions[1].endswith(f"{MODEL_ID}/resolve/main/config.json")
 
 
-def test_cached_model_is_loaded_without_the_hub_if_there_is_no_answer(questions, tmp_path: Path, capsys):
+def test_cached_model_is_loaded_without_the_hub_if_there_is_no_answer(questions, tmp_path: Path):
     put_into_cache(tmp_path / "cache")
     questions.append(httpx2.ConnectError("no route"))
     assert locate_model(MODEL_ID) == {"local_files_only": True}
-    assert capsys.readouterr().err == f"The Hub cannot be reached; {MODEL_ID} is taken from its cache.\n"
 
 
 def test_nothing_is_asked_for_folders_and_in_offline_mode(questions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -86,7 +87,7 @@ def test_nothing_is_asked_for_folders_and_in_offline_mode(questions, monkeypatch
     with pytest.raises(OSError, match=r"media`: this folder has no config\.json"):
         locate_model(str(REFERENCE / "media"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(OSError, match=f"`--model {MODEL_ID}`: it is not in the cache of the Hub, and HF_HUB_OFFLINE"):
+    with pytest.raises(OSError, match=f"`{MODEL_ID}`: it is not in the cache of the Hub, and HF_HUB_OFFLINE"):
         locate_model(MODEL_ID)
     put_into_cache(tmp_path / "cache")
     assert locate_model(MODEL_ID) == {}

@@ -1,0 +1,1 @@
+"""Running a model: where its checkpoint is, how it is loaded, and how it answers."""
