@@ -124,8 +124,8 @@ def make_clip_of_all_frames(world: str, seed: int) -> TrainingClip:
         mask = visible[index, frame]
         y, x = mask.nonzero()
         box = fill_box([x.min(), y.min(), x.max() + 1, y.max() + 1], FRAME_SIZE, FRAME_SIZE)
-        masks[0, index, frame] = grid_mask(mask, GRID_SIZE, keep_vanished=False).flatten()
-        masks[1, index, frame] = grid_mask(box, GRID_SIZE, keep_vanished=False).flatten()
+        masks[0, index, frame] = grid_mask(mask, (GRID_SIZE, GRID_SIZE), keep_vanished=False).flatten()
+        masks[1, index, frame] = grid_mask(box, (GRID_SIZE, GRID_SIZE), keep_vanished=False).flatten()
     questions = tuple(question for question in questions_about(scene) if not question.options)
     return TrainingClip(scene, questions, np.stack(frames), masks)
 

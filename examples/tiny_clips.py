@@ -86,7 +86,7 @@ def make_training_clip(seed: int) -> TrainingClip:
             box = np.zeros_like(mask)
             box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
             for form, filled in enumerate((mask, box)):
-                masks[form, index, position] = grid_mask(filled, GRID_SIZE, keep_vanished=False).ravel()
+                masks[form, index, position] = grid_mask(filled, (GRID_SIZE, GRID_SIZE), keep_vanished=False).ravel()
     return TrainingClip(clip.scene, clip.questions, np.stack([np.asarray(picture) for picture in pictures]), masks)
 
 

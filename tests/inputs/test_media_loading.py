@@ -38,7 +38,7 @@ def load(*samples: SampleMedia, **options) -> LoadedMedia:
         "num_region_frames": 32,
         "num_region_tokens": 4,
         "empty_masks": "error",
-        "grid_size": GRID,
+        "grid": (GRID, GRID),
     }
     image_processor = SiglipImageProcessorPil(size=SIZE, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     return MediaLoader(PROCESSOR, image_processor, MediaOptions(**{**defaults, **options})).load(samples)
@@ -143,7 +143,7 @@ def test_other_video_processors_choose_and_scale_frames_in_their_way(clip):
             return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
 
     options = MediaOptions(
-        num_frames=2, num_region_frames=None, num_region_tokens=4, empty_masks="error", grid_size=GRID
+        num_frames=2, num_region_frames=None, num_region_tokens=4, empty_masks="error", grid=(GRID, GRID)
     )
     loaded = MediaLoader(LastFrames(), None, options).load([sample(CLIP)])
     expected = torch.from_numpy(clip[-2:]).permute(0, 3, 1, 2).float()[None]

@@ -54,7 +54,7 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 
 def cells(masks: np.ndarray) -> torch.Tensor:
     """Bring recorded masks `(n, H, W)` to the patch grid by the published rule: `(n, 16)`."""
-    grids = [grid_mask(mask > 0, GRID_SIZE, keep_vanished=True).reshape(-1) for mask in masks]
+    grids = [grid_mask(mask > 0, (GRID_SIZE, GRID_SIZE), keep_vanished=True).reshape(-1) for mask in masks]
     return tensor(np.stack(grids))
 
 

@@ -59,7 +59,7 @@ def test_mask_pooling(case: dict[str, Any], published_model: PreTrainedModel) ->
     is_binary = all(len(np.unique(mask)) <= 2 and mask.min() >= 0 for mask in masks)
     recorded_cells = arrays[f"{name}/cells"] > 0
     if is_binary and not np.array_equal(masks.shape[1:], (grid, grid)):
-        ours = np.stack([grid_mask(mask > 0, grid, keep_vanished=True) for mask in masks])
+        ours = np.stack([grid_mask(mask > 0, (grid, grid), keep_vanished=True) for mask in masks])
         assert np.array_equal(ours, recorded_cells)
     frame_index = (
         torch.arange(len(masks)) if len(features) == len(masks) else torch.zeros(len(masks), dtype=torch.long)

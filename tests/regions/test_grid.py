@@ -192,7 +192,7 @@ def test_cells_are_the_recorded_ones(name: str) -> None:
     arrays = load_arrays("modules/mask_pooling.npz")
     masks, cells = arrays[f"{name}/mask"] > 0, arrays[f"{name}/cells"].astype(bool)
     for mask, expected in zip(masks, cells, strict=True):
-        assert np.array_equal(grid_mask(mask, expected.shape[0], keep_vanished=True), expected)
+        assert np.array_equal(grid_mask(mask, expected.shape, keep_vanished=True), expected)
 
 
 def published_cells(mask: np.ndarray, grid_size: int) -> np.ndarray:
@@ -213,34 +213,46 @@ def test_cells_equal_interpolation(grid_size: int) -> None:
     for height, width in ((1, 1), (3, 2), (27, 27), (20, 31), (285, 375), (405, 855), (720, 1280), (1080, 1920)):
         for share in (0.0, 0.001, 0.05, 0.5, 1.0):
             mask = generator.random((height, width)) < share
-            assert np.array_equal(grid_mask(mask, grid_size, keep_vanished=True), published_cells(mask, grid_size))
+            assert np.array_equal(
+                grid_mask(mask, (grid_size, grid_size), keep_vanished=True), published_cells(mask, grid_size)
+            )
 
 
 def test_every_height_reads_the_pixels_that_interpolation_reads() -> None:
     for height in range(1, 600):
         mask = np.random.default_rng(height).random((height, 27)) < 0.5
-        assert np.array_equal(grid_mask(mask, 27, keep_vanished=True), published_cells(mask, 27))
+        assert np.array_equal(grid_mask(mask, (27, 27), keep_vanished=True), published_cells(mask, 27))
 
 
 def test_a_vanished_mask_counts_in_the_cell_under_its_centre() -> None:
     mask = np.zeros((64, 96), dtype=bool)
     mask[19:22, 26:30] = True  # cells are 16 x 24 pixels; centres of cells lie at 8, 24, ... and 12, 36, ...
     assert not published_cells(mask, 4).any()
-    assert not grid_mask(mask, 4, keep_vanished=True).any()
-    assert np.argwhere(grid_mask(mask, 4, keep_vanished=False)).tolist() == [[1, 1]]
+    assert not grid_mask(mask, (4, 4), keep_vanished=True).any()
+    assert np.argwhere(grid_mask(mask, (4, 4), keep_vanished=False)).tolist() == [[1, 1]]
     for row, column in ((0, 0), (63, 95), (0, 95), (63, 0)):
         corner = np.zeros((64, 96), dtype=bool)
         corner[row, column] = True
-        assert np.argwhere(grid_mask(corner, 4, keep_vanished=False)).tolist() == [[row // 16, column // 24]]
+        assert np.argwhere(grid_mask(corner, (4, 4), keep_vanished=False)).tolist() == [[row // 16, column // 24]]
 
 
 def test_a_mask_that_hits_a_cell_gets_no_other() -> None:
     mask = np.zeros((64, 96), dtype=bool)
     mask[7:9, 11:13] = True
     mask[63, 95] = True
-    assert np.argwhere(grid_mask(mask, 4, keep_vanished=False)).tolist() == [[0, 0]]
+    assert np.argwhere(grid_mask(mask, (4, 4), keep_vanished=False)).tolist() == [[0, 0]]
 
 
 def test_an_empty_mask_has_no_cell() -> None:
     for keep_vanished in (False, True):
-        assert not grid_mask(np.zeros((64, 96), dtype=bool), 4, keep_vanished=keep_vanished).any()
+        assert not grid_mask(np.zeros((64, 96), dtype=bool), (4, 4), keep_vanished=keep_vanished).any()
+
+
+def test_a_grid_need_not_be_square() -> None:
+    # The frame is cut into 2 x 3 cells of 32 x 32 pixels; the object covers the last two of the upper row.
+    mask = np.zeros((64, 96), dtype=bool)
+    mask[:32, 40:] = True
+    assert grid_mask(mask, (2, 3), keep_vanished=False).tolist() == [[False, True, True], [False, False, False]]
+    point = np.zeros((64, 96), dtype=bool)
+    point[40, 5] = True
+    assert np.argwhere(grid_mask(point, (2, 3), keep_vanished=False)).tolist() == [[1, 0]]

@@ -69,7 +69,7 @@ def to_grid(
         selected = select_frames(
             parsed, num_frames=num_frames, frame_times=no_times, max_frames=max_frames, empty_masks=empty_masks
         )
-    size = {"height": 40, "width": 40, "grid_size": 4} | size
+    size = {"height": 40, "width": 40, "grid": (4, 4)} | size
     indices, grids = [], []
     for index, entry in selected:
         with located(sample=0, region=1, frame=index):
@@ -334,7 +334,7 @@ def test_a_long_masklet_costs_as_many_decoded_masks_as_frames_are_used(
 
     monkeypatch.setattr(grid, "decode_rle", count)
     start = time.perf_counter()
-    indices, grids = to_grid(long_masklet, num_frames=7200, height=720, width=1280, grid_size=27)
+    indices, grids = to_grid(long_masklet, num_frames=7200, height=720, width=1280, grid=(27, 27))
     seconds = time.perf_counter() - start
     assert len(decoded) == len(indices) == len(grids) == 32
     assert grids.any(axis=(1, 2)).all()
@@ -345,7 +345,7 @@ def test_a_long_masklet_costs_as_many_decoded_masks_as_frames_are_used(
 
 def test_other_frames_of_a_masklet_need_no_memory(long_masklet: dict) -> None:
     tracemalloc.start()
-    to_grid(long_masklet, num_frames=7200, height=720, width=1280, grid_size=27)
+    to_grid(long_masklet, num_frames=7200, height=720, width=1280, grid=(27, 27))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30e6  # one decoded mask is 0.9 MB, all of them are 6.6 GB

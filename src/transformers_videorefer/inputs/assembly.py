@@ -35,7 +35,7 @@ class LoadedRegion:
     frame_indices: list[int] = field(default_factory=list)  # as the user numbers them
     positions: list[int] = field(default_factory=list)  # in the source as it was given
     frames: list[np.ndarray | None] = field(default_factory=list)  # resized; None on an image
-    masks: list[np.ndarray] = field(default_factory=list)  # (grid_size, grid_size) bool
+    masks: list[np.ndarray] = field(default_factory=list)  # (rows, columns) bool
 
     def add(self, frame_index: int, position: int, frame: np.ndarray | None, mask: np.ndarray) -> None:
         """Add one frame.
@@ -44,7 +44,7 @@ class LoadedRegion:
             frame_index (`int`): Its number for the user.
             position (`int`): Its position in the source as it was given.
             frame (`np.ndarray` of shape `(height, width, 3)`, *optional*): Resized picture; `None` on an image.
-            mask (`np.ndarray` of shape `(grid_size, grid_size)`): Mask on the patch grid.
+            mask (`np.ndarray` of shape `(rows, columns)`): Mask on the patch grid.
         """
         self.frame_indices.append(frame_index)
         self.positions.append(position)

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from transformers_videorefer.regions.errors import MediaError
+
 
 # Columns of `sample_counts`.
 VIDEOS, IMAGES, EXTRA_FRAMES, REGIONS = range(4)
@@ -310,10 +312,11 @@ class BatchLayout:
                 )
             for sample, sizes in enumerate(_deal(num_features, counts)):
                 if num_placeholders[sample] != sum(sizes):
-                    raise ValueError(
+                    text = (
                         f"Sample {sample} has {num_placeholders[sample]} `<{kind}>` placeholder tokens, but its "
                         f"{len(sizes)} {kind}(s) give {sum(sizes)} tokens. Make ids and media in one call of the processor."
                     )
+                    raise MediaError(text, is_named=True, sample=sample)
 
     def check_counts_given(self, batch: int, num_regions: int) -> None:
         """Refuse a batch whose regions cannot be told apart.

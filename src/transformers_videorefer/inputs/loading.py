@@ -57,7 +57,7 @@ class MediaOptions:
         num_region_frames (`int`, *optional*): Most frames used of a region; `None` keeps all.
         num_region_tokens (`int`): Most tokens of a region (u).
         empty_masks (`str`): `"error"`, `"drop"` or `"keep"`.
-        grid_size (`int`): Patches per side of a frame.
+        grid (`tuple[int, int]`): Rows and columns of the patch grid of a frame.
         min_scene_frames (`int`, *optional*, defaults to `2`): Fewest scene frames the connector can join.
         do_sample_frames (`bool`, *optional*, defaults to `True`): Whether scene frames are sampled; otherwise videos
             are taken as they are.
@@ -70,7 +70,7 @@ class MediaOptions:
     num_region_frames: int | None
     num_region_tokens: int
     empty_masks: str
-    grid_size: int
+    grid: tuple[int, int]
     min_scene_frames: int = 2
     do_sample_frames: bool = True
     video_metadata: Sequence[Mapping[str, Any] | None] | None = None
@@ -303,7 +303,7 @@ class MediaLoader:
                     entry,
                     height=height,
                     width=width,
-                    grid_size=self._options.grid_size,
+                    grid=self._options.grid,
                     empty_masks=self._options.empty_masks,
                 )
             if cells is not None:

@@ -139,14 +139,14 @@ def _check_inside(points: np.ndarray, margin: float, frame: tuple[int, int], for
 
 
 @lru_cache(maxsize=256)
-def _bilinear_taps(size: int, grid_size: int) -> np.ndarray:
-    """Find the pixels that bilinear resizing from `size` to `grid_size` reads with a weight above 0, along one axis.
+def _bilinear_taps(size: int, num_cells: int) -> np.ndarray:
+    """Find the pixels that bilinear resizing from `size` to `num_cells` reads with a weight above 0, along one axis.
 
     torch itself is asked, because its compiled arithmetic rounds differently from machine to machine: each pixel is
     painted with one of four colours in turn, so that the colours that reach a cell tell the two neighbours it read.
 
     Returns:
-        `np.ndarray` of shape `(2 * grid_size,)`: the first pixel of each cell, then the second (the same one again
+        `np.ndarray` of shape `(2 * num_cells,)`: the first pixel of each cell, then the second (the same one again
         where the cell reads a single pixel).
     """
     import torch  # here, because checking regions and drawing them in pixels needs no torch
@@ -155,10 +155,10 @@ def _bilinear_taps(size: int, grid_size: int) -> np.ndarray:
     colours = np.zeros((1, 1, size, 4), dtype=np.float32)
     colours[0, 0, pixels, pixels % 4] = 1
     weights = torch.nn.functional.interpolate(
-        torch.from_numpy(colours), size=(grid_size, 4), mode="bilinear", align_corners=False
+        torch.from_numpy(colours), size=(num_cells, 4), mode="bilinear", align_corners=False
     )
-    read = weights[0, 0].numpy() > 0  # (grid_size, 4)
-    nearest = np.rint((np.arange(grid_size) + 0.5) * size / grid_size - 0.5).astype(np.int64)
+    read = weights[0, 0].numpy() > 0  # (num_cells, 4)
+    nearest = np.rint((np.arange(num_cells) + 0.5) * size / num_cells - 0.5).astype(np.int64)
     lowest = nearest[:, None] - 1
     pixel_of_colour = lowest + (np.arange(4) - lowest) % 4
     taps = np.concatenate(
@@ -168,7 +168,7 @@ def _bilinear_taps(size: int, grid_size: int) -> np.ndarray:
     return taps
 
 
-def grid_mask(mask: np.ndarray, grid_size: int, *, keep_vanished: bool) -> np.ndarray:
+def grid_mask(mask: np.ndarray, grid: tuple[int, int], *, keep_vanished: bool) -> np.ndarray:
     """Bring a mask to the patch grid: a cell counts when bilinear resizing (no antialias) gives it anything above 0.
 
     Only the pixels that the resizing reads are touched. An object between these pixels vanishes in the published code;
@@ -176,21 +176,21 @@ def grid_mask(mask: np.ndarray, grid_size: int, *, keep_vanished: bool) -> np.nd
 
     Args:
         mask (`np.ndarray` of shape `(height, width)`): True inside the object.
-        grid_size (`int`): Cells of the grid along each side.
+        grid (`tuple[int, int]`): Rows and columns of the grid.
         keep_vanished (`bool`): Keep the published rule, by which a small object leaves no cell.
 
     Returns:
-        `np.ndarray` of shape `(grid_size, grid_size)` and dtype bool; without a cell only if `mask` is empty or
+        `np.ndarray` of shape `(rows, columns)` and dtype bool; without a cell only if `mask` is empty or
         `keep_vanished`.
     """
     height, width = mask.shape
-    taps = mask[np.ix_(_bilinear_taps(height, grid_size), _bilinear_taps(width, grid_size))]
-    cells = taps.reshape(2, grid_size, 2, grid_size).any(axis=(0, 2))
+    taps = mask[np.ix_(_bilinear_taps(height, grid[0]), _bilinear_taps(width, grid[1]))]
+    cells = taps.reshape(2, grid[0], 2, grid[1]).any(axis=(0, 2))
     if keep_vanished or cells.any() or not mask.any():
         return cells
     rows, columns = np.nonzero(mask)
-    row = int((rows.mean() + 0.5) * grid_size / height)
-    column = int((columns.mean() + 0.5) * grid_size / width)
+    row = int((rows.mean() + 0.5) * grid[0] / height)
+    column = int((columns.mean() + 0.5) * grid[1] / width)
     cells[row, column] = True
     return cells
 

@@ -194,7 +194,7 @@ def frame_to_grid(
     *,
     height: int,
     width: int,
-    grid_size: int,
+    grid: tuple[int, int],
     empty_masks: str,
 ) -> np.ndarray | None:
     """Decode the mask of one selected frame and bring it to the patch grid.
@@ -204,11 +204,11 @@ def frame_to_grid(
         entry (`RegionFrame`): One of the frames that `select_frames` returned.
         height (`int`): Height of the video frame in pixels, as decoded, after rotation.
         width (`int`): Width of the video frame in pixels.
-        grid_size (`int`): Cells of the patch grid along each side.
+        grid (`tuple[int, int]`): Rows and columns of the patch grid of the frame.
         empty_masks (`str`): "error", "drop" or "keep", as in `select_frames`, for masks whose emptiness shows only now.
 
     Returns:
-        `np.ndarray` of shape `(grid_size, grid_size)` and dtype bool, *optional*: None where the mask is empty and
+        `np.ndarray` of shape `(rows, columns)` and dtype bool, *optional*: None where the mask is empty and
         the frame has to be left out. A region that is left without any frame is an error (`no_mask_left_message`).
 
     Raises:
@@ -217,7 +217,7 @@ def frame_to_grid(
     """
     mask = decode_mask(entry, height=height, width=width)
     keep = empty_masks == "keep"
-    cells = grid_mask(mask, grid_size, keep_vanished=keep)
+    cells = grid_mask(mask, grid, keep_vanished=keep)
     if keep or cells.any():
         return cells
     if empty_masks == "error" and not region.from_masklet:

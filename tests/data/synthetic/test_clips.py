@@ -137,7 +137,7 @@ def test_rows_go_through_the_processor(published_processor: ProcessorMixin, tmp_
     grid = published_processor.grid_size
     # Six parts of the 23 frames from first to last: midpoints 1.92, 5.75, 9.58, 13.42, 17.25, 21.08.
     expected = [
-        grid_mask(clip.masks[int(one["object_id"]), frame], grid, keep_vanished=False).ravel()
+        grid_mask(clip.masks[int(one["object_id"]), frame], (grid, grid), keep_vanished=False).ravel()
         for one in row["regions"]
         for frame in (2, 6, 10, 13, 17, 21)
     ]

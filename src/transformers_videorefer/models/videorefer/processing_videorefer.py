@@ -513,7 +513,7 @@ class VideoReferProcessor(PushingMixin, ProcessorMixin):
             num_region_frames=num_region_frames,
             num_region_tokens=parse_whole(num_region_tokens, "num_region_tokens", least=1),
             empty_masks=empty_masks,
-            grid_size=self.grid_size,
+            grid=(self.grid_size, self.grid_size),
             min_scene_frames=self.min_scene_frames,
             do_sample_frames=given.get("do_sample_frames", self.video_processor.do_sample_frames),
             video_metadata=flatten_metadata(given.get("video_metadata")),
