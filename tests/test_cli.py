@@ -386,3 +386,29 @@ def test_convert_writes_a_repository_that_answers(capsys, reference, tmp_path):
         assert main([*command, "--model", str(model), "--max-new-tokens", "8"]) == 0
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1]
+
+
+def _import_a_name_that_is_gone(args):
+    from transformers import NoSuchThing  # noqa: F401
+
+
+def _import_a_library_that_is_missing(args):
+    import no_such_library  # noqa: F401
+
+
+def _ask_for_a_library(args):
+    raise ImportError("Scores need the library `evaluate`. Install it.")
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "message"),
+    [
+        (_import_a_name_that_is_gone, 1, "fault: ImportError: cannot import name 'NoSuchThing'"),
+        (_import_a_library_that_is_missing, 2, "error: No module named 'no_such_library'"),
+        (_ask_for_a_library, 2, "error: Scores need the library `evaluate`"),
+    ],
+)
+def test_a_name_that_a_library_lost_is_a_fault_and_a_missing_library_is_not(run, code, message, capsys, monkeypatch):
+    monkeypatch.setattr("transformers_videorefer.commands.env.run_env", run)
+    assert main(["env"]) == code
+    assert message in capsys.readouterr().err

@@ -146,6 +146,8 @@ def _describe_input_error(error: Exception) -> str | None:
             f"The memory is too small: {text} Use smaller batches, fewer frames or `--dtype bfloat16`, where the "
             "command has a flag for it."
         )
+    if isinstance(error, ImportError) and places and not _is_missing_library(error, places[-1]):
+        return None
     if isinstance(error, _INPUT_ERRORS) and not isinstance(error, MediaTypeError):
         return text
     if isinstance(error, TypeError) and places and _is_raised_on_purpose(places[-1]):
@@ -182,8 +184,19 @@ def _is_raised_on_purpose(place: TracebackType) -> bool:
     module = _module_of(place)
     # Exported files also run as copies that come with a checkpoint.
     is_ours = module.split(".")[0] in ("transformers_videorefer", "transformers_modules")
-    # The instruction, not the line of the source: a line may hold a condition or a call beside its `raise`.
-    return is_ours and place.tb_frame.f_code.co_code[place.tb_lasti] == _RAISE
+    return is_ours and _is_at_raise(place)
+
+
+def _is_at_raise(place: TracebackType) -> bool:
+    """Whether an error comes from a `raise`: by the instruction, as a line may hold a condition or a call beside it."""
+    return place.tb_frame.f_code.co_code[place.tb_lasti] == _RAISE
+
+
+def _is_missing_library(error: ImportError, place: TracebackType) -> bool:
+    """Whether something must be installed; a name that a library no longer has is a fault of this package."""
+    if isinstance(error, ModuleNotFoundError):
+        return (error.name or "").split(".")[0] != "transformers_videorefer"
+    return _is_at_raise(place)
 
 
 def _describe_fault(error: Exception, *, debug: bool) -> str:

@@ -138,10 +138,19 @@ def test_outside_the_tested_range_one_warning_names_both_versions(installed, is_
     assert [expected in message for message in warned.messages] == [True] * is_outside
 
 
-@pytest.mark.parametrize("tested", [None, "", "whatever", ">=", "==5.1"])
-def test_a_range_that_says_nothing_gives_no_warning(tested, warned):
+@pytest.mark.parametrize("tested", [None, ""])
+def test_without_a_range_nothing_is_said(tested, warned):
     warn_outside(tested)
     assert warned.messages == []
+
+
+@pytest.mark.parametrize("tested", ["whatever", ">=", "==5.1", "~=5.22", ">=" + "5" * 5000, ">=9,<10\n\x1b[31mGOOD"])
+def test_a_range_that_cannot_be_read_is_said_once_and_never_written_as_it_is(tested, warned):
+    for _ in range(2):
+        warn_outside(tested)
+    (message,) = warned.messages
+    assert message.startswith(f"`tested_transformers` of the configuration is {tested[:40]!r}, not a range")
+    assert message.isprintable()
 
 
 def test_configurations_carry_the_range_of_the_package(warned, monkeypatch):

@@ -168,6 +168,25 @@ def test_processor_that_cannot_be_read_is_left_out(model, tmp_path: Path, caplog
     assert (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", '{"model": {"type": "of tomorrow"}}'),
+        ("processor_config.json", "[]"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": 3}'),
+    ],
+)
+def test_a_damaged_processor_does_not_keep_the_model_from_loading(
+    model, name: str, content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / name).write_text(content)
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path / "saved")
+    again.save_pretrained(tmp_path / "again")
+    assert "No processor was saved beside the model: " in caplog.text
+    assert (tmp_path / "again" / "model.safetensors").exists()
+
+
 def test_full_disk_is_no_missing_processor(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill_disk(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")

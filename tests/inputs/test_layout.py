@@ -65,6 +65,10 @@ def test_runs_of_equal_frames():
         ({"counts": [[1, 0, 0, 0], [2, 0, 0, 0]]}, 1, True, [0, 0, 0]),
         ({"video_ids": [7, 9, 7], "video_row_ids": [7, 9]}, 3, True, [0, 1, 2]),
         ({"video_ids": [7, 9, 7], "video_row_ids": [7, 9]}, 2, True, [0, 1, 0]),
+        # Keys count, also where there happen to be as many rows as marks, or one row.
+        ({"video_ids": [9, 7], "video_row_ids": [7, 9]}, 2, True, [1, 0]),
+        ({"video_ids": [7, 7], "video_row_ids": [7]}, 1, True, [0, 0]),
+        ({"video_ids": [7, 7]}, 1, True, [0, 0]),
     ],
 )
 def test_rows_of_videos(parts, num_rows, is_encoded, expected):
@@ -90,6 +94,15 @@ def test_rows_of_videos(parts, num_rows, is_encoded, expected):
 def test_videos_without_a_row(parts, num_rows, message):
     with pytest.raises(ValueError, match=message):
         layout_of(**parts).video_rows(num_rows)
+
+
+def test_encoded_videos_without_a_row():
+    with pytest.raises(ValueError, match=r"key 9 \(video 0\), which no row of `mm_encoder_outputs\[\"video\"\]` has"):
+        layout_of(video_ids=[9], video_row_ids=[7]).video_rows(1, is_encoded=True)
+    with pytest.raises(
+        ValueError, match=r"`mm_encoder_outputs\[\"video\"\]` has 1 rows, but `video_row_ids` has 0 keys"
+    ):
+        layout_of(video_ids=[7, 9]).video_rows(1, is_encoded=True)
 
 
 def region_rows(num_frames, *, video_rows=None, num_video_rows, images=0, extra=0, **parts):
@@ -255,3 +268,17 @@ def test_batches_are_put_together():
     plain = {name: value for name, value in parts[0].items() if not name.startswith("video_")}
     joined = concatenate([batch, plain], pad_token_id=6)
     assert BatchLayout.read(joined).video_rows(3).tolist() == [0, 0, 1, 2]
+    # And others when it is joined once more.
+    again = concatenate([joined, plain, plain], pad_token_id=6)
+    assert BatchLayout.read(again).video_rows(5).tolist() == [0, 0, 1, 2, 3, 4]
+
+
+def test_what_cannot_be_put_together_is_named():
+    batch = batch_of_three()
+    with pytest.raises(TypeError, match="`video_metadata` is no tensor in some of `batches`"):
+        concatenate([{**batch, "video_metadata": [None]}] * 2, pad_token_id=6)
+    longer = {**batch, "pixel_values_videos": batch["pixel_values_videos"].expand(2, 3, 1, 1, 1)}
+    with pytest.raises(
+        ValueError, match=r"`pixel_values_videos` has rows of the shapes \[\(1, 1, 1, 1\), \(3, 1, 1, 1\)\]"
+    ):
+        concatenate([batch, longer], pad_token_id=6)

@@ -144,3 +144,23 @@ def test_log_counts_shared_media_once(clips, tmp_path):
     trainer.train()
     num_frames = NUM_FRAMES + len(batch["region_pixel_values"])
     assert trainer.state.log_history[0]["visual_tokens_per_batch"] == num_frames * PATCHES
+
+
+@pytest.mark.parametrize(
+    ("video_ids", "video_row_ids", "expected"),
+    [([7, 9], [7, 9], None), ([9, 7], [7, 9], [1, 0]), ([7, 7], [7], [0, 0]), ([9], [7, 9], [1])],
+)
+def test_keys_of_videos_become_positions(video_ids, video_row_ids, expected):
+    batch = {
+        "pixel_values_videos": torch.zeros(len(video_row_ids), 1, 3, 2, 2),
+        "video_ids": torch.tensor(video_ids),
+        "video_row_ids": torch.tensor(video_row_ids),
+    }
+    indexed = scenes.IndexingCollator(lambda rows: batch)([])
+    assert {"video_ids", "video_row_ids"}.isdisjoint(indexed)
+    assert (indexed["video_index"].tolist() if "video_index" in indexed else None) == expected
+
+
+def test_encoded_videos_keep_their_keys():
+    batch = {"video_ids": torch.tensor([7]), "video_row_ids": torch.tensor([7])}
+    assert scenes.IndexingCollator(lambda rows: batch)([]) == batch

@@ -30,16 +30,23 @@ def accept_old_cache_name(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 def warn_outside(tested: str | None) -> None:
     """Warn, once in a process, if the installed transformers lies outside the tested range, such as `">=5.23,<5.25"`."""
+    if not tested:
+        return
+    bounds = re.fullmatch(r">=(\d{1,4}(?:\.\d{1,4})*),<(\d{1,4}(?:\.\d{1,4})*)", tested)
+    if bounds is None:
+        # What a repository says is not written to a terminal as it is.
+        logger.warning_once(
+            f"`tested_transformers` of the configuration is {tested[:40]!r}, not a range such as '>=1.2,<1.4'."
+        )
+        return
     release = _release(__version__)
-    for operator, limit in re.findall(r"(>=|<)\s*(\d+(?:\.\d+)*)", tested or ""):
-        # A pre-release of the upper end has its release number, and lies outside too.
-        if (release >= _release(limit)) is (operator == "<"):
-            logger.warning_once(
-                f"This VideoRefer code was tested with transformers {tested}, but transformers {__version__} is "
-                "installed. If it fails, install a tested release, or update transformers-videorefer and run "
-                "`videorefer convert OLD NEW` on a saved repository."
-            )
-            return
+    # A pre-release of the upper end has its release number, and lies outside too.
+    if not _release(bounds[1]) <= release < _release(bounds[2]):
+        logger.warning_once(
+            f"This VideoRefer code was tested with transformers {tested}, but transformers {__version__} is "
+            "installed. If it fails, install a tested release, or update transformers-videorefer and run "
+            "`videorefer convert OLD NEW` on a saved repository."
+        )
 
 
 def _release(version: str) -> tuple[int, ...]:

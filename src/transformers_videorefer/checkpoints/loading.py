@@ -54,8 +54,9 @@ class RememberedProcessor:
         """Load a processor, or remember why it cannot be loaded."""
         try:
             return cls(load())
-        except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-            return cls(problem=str(error))
+        except Exception as error:  # noqa: BLE001 (damaged files raise anything, and the model must load all the same)
+            is_plain = isinstance(error, (OSError, ValueError, TypeError, ImportError))
+            return cls(problem=str(error) if is_plain else f"{type(error).__name__}: {error}")
 
     def __call__(self) -> ProcessorMixin:
         """Return the processor, or raise a LookupError that says why there is none."""
@@ -165,7 +166,7 @@ class VideoReferLoadingMixin:
         if published is not None:
             _complete(model, info, published)
         _check_keys(model, info, source, ignore_mismatched_sizes)
-        if model.config.name_or_path:
+        if source is not None and model.config.name_or_path:
             model.processor_factory = RememberedProcessor.read(
                 lambda: cls._load_processor(model.config.name_or_path, published, vision_tower, hub_kwargs)
             )

@@ -178,12 +178,15 @@ class BatchLayout:
             ValueError: If a key has no row, or there are more or fewer keys of rows than rows.
         """
         num_keys = 0 if self.video_row_ids is None else len(self.video_row_ids)
-        num_videos = num_rows if self.counts is None else int(self.counts[:, VIDEOS].sum())
-        num_videos = num_videos if self.video_ids is None else len(self.video_ids)
-        if is_encoded and num_rows == 1:
-            return np.zeros(num_videos, dtype=np.int64)
-        if self.video_ids is None or (is_encoded and num_rows == num_videos):
-            return np.arange(num_rows)  # one for each mark
+        if self.video_ids is None:
+            num_videos = num_rows if self.counts is None else int(self.counts[:, VIDEOS].sum())
+            is_shared = is_encoded and num_rows == 1
+            return np.zeros(num_videos, dtype=np.int64) if is_shared else np.arange(num_rows)
+        if is_encoded and num_keys != num_rows:  # not as the processor made them
+            if num_rows == len(self.video_ids):
+                return np.arange(num_rows)  # one for each mark
+            if num_rows == 1 and len(set(self.video_ids.tolist())) == 1:
+                return np.zeros(len(self.video_ids), dtype=np.int64)
         name = '`mm_encoder_outputs["video"]`' if is_encoded else "`pixel_values_videos`"
         if num_keys != num_rows:
             raise ValueError(
@@ -464,7 +467,9 @@ def rows_per_sample(batch: Mapping[str, Any], name: str) -> list[list[int]]:
         return [[sample] for sample in range(len(counts))]
     if owner == "video_row":
         keys = (batch.get(key) for key in VIDEO_KEYS)
-        rows = BatchLayout(None, counts, *read_at_once(*keys)).video_rows(len(batch["pixel_values_videos"]))
+        keys = read_at_once(*keys)
+        num_rows = len(batch["pixel_values_videos"]) if "pixel_values_videos" in batch else len(keys[1])
+        rows = BatchLayout(None, counts, *keys).video_rows(num_rows)
         return [list(dict.fromkeys(group.tolist())) for group in _deal(rows, counts[:, VIDEOS])]
     if owner == "region_frame":
         lengths = _deal(batch["region_lengths"].tolist(), counts[:, REGIONS])
@@ -509,14 +514,28 @@ def concatenate(batches: Sequence[Mapping[str, torch.Tensor]], *, pad_token_id: 
 
     Returns:
         `dict[str, torch.Tensor]`: All samples in order. A kind that only some batches have is that of those.
+
+    Raises:
+        TypeError: If something in a batch is no tensor, such as metadata.
+        ValueError: If pictures or videos differ in size or frames.
     """
     if any("video_ids" in batch for batch in batches):
-        batches = [_with_keys(batch, number) for number, batch in enumerate(batches)]
+        batches = _with_keys(batches)
     length = max(batch["input_ids"].shape[1] for batch in batches)
     fillers = {"input_ids": pad_token_id, "attention_mask": 0, "labels": -100}
+    fillers |= {"assistant_masks": 0, "mm_token_type_ids": 0}
     joined = {}
     for name in dict.fromkeys(name for batch in batches for name in batch):
         parts = [batch[name] for batch in batches if name in batch]
+        if not all(isinstance(part, torch.Tensor) for part in parts):
+            raise TypeError(
+                f"`{name}` is no tensor in some of `batches`. Make them without it (`return_metadata` and such)."
+            )
+        if len({part.shape[1:] for part in parts}) > 1 and name not in fillers:
+            raise ValueError(
+                f"`{name}` has rows of the shapes {sorted({tuple(part.shape[1:]) for part in parts})}, which cannot share a "
+                "batch. Make all with the same `num_frames`."
+            )
         if name in fillers:
             gaps = [length - part.shape[1] for part in parts]
             widths = [(gap, 0) if side == "left" else (0, gap) for gap in gaps]
@@ -526,13 +545,18 @@ def concatenate(batches: Sequence[Mapping[str, torch.Tensor]], *, pad_token_id: 
     return joined
 
 
-def _with_keys(batch: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
-    """Give the videos of a batch keys, if it has videos without; content keys are positive, these are not."""
-    if "pixel_values_videos" not in batch or "video_ids" in batch:
-        return dict(batch)
-    num_videos = len(batch["pixel_values_videos"])
-    keys = -1 - number * (1 << 32) - torch.arange(num_videos)
-    return {**batch, "video_ids": keys, "video_row_ids": keys}
+def _with_keys(batches: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+    """Give the videos of batches without keys some that no other video has."""
+    lowest = min([0, *(key for batch in batches if "video_ids" in batch for key in batch["video_row_ids"].tolist())])
+    given = []
+    for batch in batches:
+        if "pixel_values_videos" in batch and "video_ids" not in batch:
+            videos = batch["pixel_values_videos"]
+            keys = lowest - 1 - torch.arange(len(videos), device=videos.device)
+            lowest -= len(videos)
+            batch = {**batch, "video_ids": keys, "video_row_ids": keys}
+        given.append(dict(batch))
+    return given
 
 
 __all__ = [

@@ -26,10 +26,11 @@ class IndexingCollator(CollatorWrapper):
             stands for `video_ids` and `video_row_ids`.
         """
         batch = dict(self.collator(rows))
-        keys = [batch.pop(name, None) for name in VIDEO_KEYS]
-        if keys[0] is not None:
-            index = BatchLayout(None, None, *read_at_once(*keys)).video_rows(len(batch["pixel_values_videos"]))
-            if len(index) > len(batch["pixel_values_videos"]):
+        if "video_ids" in batch and "pixel_values_videos" in batch:
+            num_rows = len(batch["pixel_values_videos"])
+            keys = read_at_once(*(batch.pop(name, None) for name in VIDEO_KEYS))
+            index = BatchLayout(None, None, *keys).video_rows(num_rows)
+            if not np.array_equal(index, np.arange(num_rows)):
                 batch["video_index"] = torch.from_numpy(index)
         return batch
 

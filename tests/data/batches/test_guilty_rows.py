@@ -40,10 +40,20 @@ def test_the_row_that_the_error_speaks_of_is_tried_first(error: Exception, tried
     assert calls == tried
 
 
-def test_a_search_that_was_made_is_not_made_again() -> None:
+def test_what_another_search_found_is_confirmed() -> None:
     calls: list[list[str]] = []
     error = MediaError("bad", origin="Row 'b'", sample=1)
-    assert find_guilty_row("abc", failing_on("b", calls=calls), error, ERRORS) == (1, error)
+    position, _ = find_guilty_row("abc", failing_on("b", calls=calls), error, ERRORS)
+    assert (position, calls) == (1, [["b"]])
+    # A collator that was called on the second half counts from there.
+    position, _ = find_guilty_row(
+        "abcd", failing_on("d", calls=[]), MediaError("bad", origin="Row 'd'", sample=1), ERRORS
+    )
+    assert position == 3
+
+
+def test_a_row_alone_is_not_tried_again() -> None:
+    calls: list[list[str]] = []
     alone = ValueError("bad")
     assert find_guilty_row("b", failing_on("b", calls=calls), alone, ERRORS) == (0, alone)
     assert calls == []

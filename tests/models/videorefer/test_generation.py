@@ -6,7 +6,7 @@ import inspect
 import pytest
 import torch
 from tiny import NUM_FRAMES, box_region, noise_video, tiny_model, tiny_processor
-from transformers import TextStreamer
+from transformers import Qwen2Config, Qwen2ForCausalLM, TextStreamer
 
 from transformers_videorefer.checkpoints.library import CACHE_NAME
 
@@ -156,6 +156,26 @@ def test_an_assistant_of_another_width_guesses_without_the_video(model, processo
     assert answers(model, single, assistant_model=tiny_model(text_config=narrow)).tolist() == (
         answers(model, single).tolist()
     )
+
+
+@pytest.mark.parametrize("chunked", ["call", "assistant"])
+def test_an_assistant_beside_chunked_prefill(model, processor, chunked):
+    single, draft = single_inputs(processor)[2], tiny_model()
+    if chunked == "assistant":
+        draft.generation_config.prefill_chunk_size = 5
+    options = {"prefill_chunk_size": 5} if chunked == "call" else {}
+    assert answers(model, single, assistant_model=draft, **options).tolist() == answers(model, single).tolist()
+
+
+def test_a_plain_language_model_assists(model, processor):
+    config = Qwen2Config(
+        vocab_size=330, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, eos_token_id=328, pad_token_id=326,
+    )  # fmt: skip
+    draft = Qwen2ForCausalLM(config).eval()
+    draft.generation_config.pad_token_id = 326
+    text = single_inputs(processor)[-1]
+    assert answers(model, text, assistant_model=draft).tolist() == answers(model, text).tolist()
 
 
 @pytest.mark.parametrize("again", ["ids", "all_inputs"])

@@ -139,6 +139,20 @@ def test_encoded_videos_serve_all_marks(model, batch, expected):
         torch.testing.assert_close(model(**rest, mm_encoder_outputs=encoded).logits, model(**batch).logits)
 
 
+def test_encoded_videos_are_found_by_key(model, batch, expected):
+    """As many rows as marks, in another order; and a video that is missing."""
+    by_hand = select_samples(batch, [1, 0])
+    rest = {name: value for name, value in by_hand.items() if name != "pixel_values_videos"}
+    rest["video_row_ids"] = batch["video_row_ids"]
+    encoded = {"video": model.get_video_features(**batch)}
+    assert answers(model, rest, mm_encoder_outputs=encoded) == [expected[1], expected[0]]
+    only_first = {"video": model.get_video_features(batch["pixel_values_videos"][:1])}
+    alone = {name: value for name, value in select_samples(batch, [1]).items() if name != "pixel_values_videos"}
+    alone["video_row_ids"] = batch["video_row_ids"][:1]
+    with pytest.raises(ValueError, match=r"key \d+ \(video 0\), which no row of `mm_encoder_outputs"):
+        model.generate(**alone, mm_encoder_outputs=only_first, **GREEDY)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Reads from the device
 # ---------------------------------------------------------------------------------------------------------------------

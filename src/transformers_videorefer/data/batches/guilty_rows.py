@@ -15,8 +15,7 @@ def find_guilty_row(
     """Find the row that a batch fails on, by trying rows by themselves.
 
     Decoding takes long, so the row that the error speaks of is tried first. That is a hint only: a video that several
-    rows share goes by the number of the first one. A [`MediaError`] with an `origin` comes from a collator that has
-    searched already, and is believed.
+    rows share goes by the number of the first one, and a collator may have been called on a part of the batch.
 
     Args:
         rows (`Sequence`): The rows of the batch.
@@ -31,8 +30,6 @@ def find_guilty_row(
     if len(rows) == 1:
         return 0, error
     suspect = getattr(error, "sample", None)
-    if suspect is not None and getattr(error, "origin", None) is not None:
-        return suspect, error
     for position in sorted(range(len(rows)), key=lambda position: position != suspect):
         try:
             process([rows[position]])

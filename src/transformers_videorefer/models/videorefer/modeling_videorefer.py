@@ -845,6 +845,14 @@ class VideoReferForConditionalGeneration(VideoReferPreTrainedModel, GenerationMi
 
     def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> Any:
         generator = super()._get_candidate_generator(*args, **kwargs)
+        assistant = getattr(generator, "assistant_model", None)
+        if assistant is not None:
+            # The library keeps the features from the chunks of an assistant, so its prompt goes in whole.
+            generator.generation_config.prefill_chunk_size = None
+            assistant.generation_config.prefill_chunk_size = None
+            if not hasattr(assistant, "get_region_features"):  # of another kind: it knows nothing of media
+                for name in ("num_prompt_tokens", "mm_encoder_outputs"):
+                    generator.assistant_kwargs.pop(name, None)
         if isinstance(generator, PromptLookupCandidateGenerator):
             # It copies candidates from the prompt and indexes made-up logits with them, which placeholder ids beyond
             # the vocabulary would leave.
