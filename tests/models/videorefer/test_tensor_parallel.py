@@ -10,22 +10,24 @@ from tiny import box_region, noise_video, tiny_model, tiny_processor
 
 
 PROCESS = """
-import sys
+import os, sys
 import torch
 import torch.distributed
 import transformers_videorefer
 from transformers import AutoModelForImageTextToText
+from transformers.distributed import DistributedConfig
 
 torch.set_num_threads(1)
 folder, inputs, output = sys.argv[1:]
-model = AutoModelForImageTextToText.from_pretrained(folder, tp_plan="auto").eval()
+model = AutoModelForImageTextToText.from_pretrained(folder, distributed_config=DistributedConfig(tp_plan="auto")).eval()
 inputs = torch.load(inputs)
 with torch.no_grad():
     logits = model(**inputs).logits
 ids = model.generate(**inputs, max_new_tokens=6, do_sample=False, eos_token_id=None)
 if torch.distributed.get_rank() == 0:
     torch.save({"logits": logits, "ids": ids, "head": type(model.lm_head.weight).__name__}, output)
-torch.distributed.destroy_process_group()
+torch.distributed.barrier()
+os._exit(0)  # threads of gloo may abort a process that takes its group down
 """
 
 
