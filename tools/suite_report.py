@@ -99,7 +99,10 @@ def first_line(message: str, text: str) -> str:
         `str`: The line, without what differs from run to run (addresses, folders).
     """
     during = re.fullmatch(r'failed on (?:setup|teardown) with "(.*)"', message, re.DOTALL)
-    line = (during.group(1) if during else message).strip().split("\n")[0].strip()
+    lines = [line.strip() for line in (during.group(1) if during else message).split("\n") if line.strip()] or [""]
+    line = lines[0]
+    if re.fullmatch(r"[^:]*:\W*", line):  # nothing but rules and carets: the end of an output says more
+        line = next((rest for rest in reversed(lines) if re.search(r"\w", rest)), line)
     if line in ("", "collection failure"):
         errors = re.findall(r"^E\s+(.+)$", text, re.MULTILINE)
         line = next((error for error in errors if re.match(r"[\w.]*(Error|Exception|Warning)\b", error)), "")

@@ -55,7 +55,7 @@ def test_what_a_report_needs(capsys):
     major, minor, micro = av.library_versions["libavcodec"]
     assert f"libavcodec {major}.{minor}.{micro}" in facts["ffmpeg"].split(", ")
     assert list(libraries) == list(LIBRARIES)
-    assert libraries["torch"][0] == torch.__version__
+    assert libraries["torch"][0] == metadata.version("torch")
     assert libraries["pillow"][0] == metadata.version("pillow")
 
 

@@ -1,4 +1,5 @@
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_versions_and_hardware() -> None:
-    assert describe_versions()["torch"] == torch.__version__
+    assert describe_versions()["torch"] == metadata.version("torch")
     described = describe_hardware(torch.device("cpu"), 2)
     assert described["device"].startswith("cpu (")
     assert described["num_processes"] == 2

@@ -68,6 +68,10 @@ def test_no_failures(tmp_path):
     [
         ("", "a.py:3: in f\nE   assert 3 == 4\nE    +  where", "assert 3 == 4"),
         ("", "", ""),
+        ("AssertionError: ^^^^\n  File x\nRuntimeError: of the process\n  ^^^", "", "RuntimeError: of the process"),
+        ("AssertionError: \n*****\nthe end\n", "", "the end"),
+        ("AssertionError", "", "AssertionError"),
+        ("KeyError: '<'", "", "KeyError: '<'"),
         (
             "worker 'gw0' crashed while running 'tests/a.py::b'",
             "",

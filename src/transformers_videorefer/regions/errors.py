@@ -29,6 +29,8 @@ class MediaError(ValueError):
 
     origin: str | None = None
     sample: int | None = None
+    # Rows of the batch that `sample` counts in, where the row at fault was searched for.
+    num_rows: int | None = None
     message: int | None = None
     video: int | None = None
     image: int | None = None

@@ -52,6 +52,13 @@ def test_what_another_search_found_is_confirmed() -> None:
     assert position == 3
 
 
+def test_what_another_search_found_among_as_many_rows_is_believed() -> None:
+    calls: list[list[str]] = []
+    error = MediaError("bad", origin="Row 'b'", sample=1, num_rows=3)
+    assert find_guilty_row("abc", failing_on("b", calls=calls), error, ERRORS) == (1, error)
+    assert calls == []
+
+
 def test_a_row_alone_is_not_tried_again() -> None:
     calls: list[list[str]] = []
     alone = ValueError("bad")

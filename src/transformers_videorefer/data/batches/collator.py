@@ -122,7 +122,7 @@ class VideoReferDataCollator:
             raise ValueError("`rows` is empty. Pass at least one row.")
         conversations = []
         for position, row in enumerate(rows):
-            with located(sample=position):
+            with located(sample=position, num_rows=len(rows)):
                 conversations.append(self.to_chat(row))
         try:
             inputs = self._process(conversations)
@@ -139,6 +139,7 @@ class VideoReferDataCollator:
                     "it has no answer to learn from. Leave it out of training, or use `generate=True` for prompts.",
                     origin=name_of(rows[position]),
                     sample=position,
+                    num_rows=len(rows),
                 )
         return inputs
 
@@ -226,4 +227,4 @@ class VideoReferDataCollator:
         if found is None:
             return place_error(error, origin=", ".join(map(name_of, rows)), sample=None)
         position, reason = found
-        return place_error(reason, origin=name_of(rows[position]), sample=position)
+        return place_error(reason, origin=name_of(rows[position]), sample=position, num_rows=len(rows))

@@ -15,7 +15,8 @@ def find_guilty_row(
     """Find the row that a batch fails on, by trying rows by themselves.
 
     Decoding takes long, so the row that the error speaks of is tried first. That is a hint only: a video that several
-    rows share goes by the number of the first one, and a collator may have been called on a part of the batch.
+    rows share goes by the number of the first one. Where a collator has searched already, among as many rows, its finding is
+    believed.
 
     Args:
         rows (`Sequence`): The rows of the batch.
@@ -30,6 +31,8 @@ def find_guilty_row(
     if len(rows) == 1:
         return 0, error
     suspect = getattr(error, "sample", None)
+    if suspect is not None and getattr(error, "num_rows", None) == len(rows):
+        return suspect, error
     for position in sorted(range(len(rows)), key=lambda position: position != suspect):
         try:
             process([rows[position]])
