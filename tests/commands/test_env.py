@@ -33,7 +33,7 @@ def read_env(capsys: pytest.CaptureFixture) -> tuple[dict[str, str], dict[str, l
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The only libraries that are installed, to be changed by tests; ranges are those of `tested`."""
     versions = {"transformers": "5.24.0", "torch": "2.13.0+cpu"}
-    tested = {"transformers": ">=5.23,<5.25", "torch": ">=2.6", "trl": ">=1.16,<1.17"}
+    tested = {"transformers": ">=5.23,<5.25", "torch": ">=2.9", "trl": ">=1.16,<1.17"}
 
     def version(name: str) -> str:
         if name not in versions:
@@ -71,7 +71,7 @@ def test_releases_inside_and_outside_of_what_was_tested(capsys, installed):
     installed |= {"transformers": "5.25.0", "trl": "1.16.3", "numpy": "2.4.6"}
     _, libraries = read_env(capsys)
     assert libraries["transformers"] == ["5.25.0", ">=5.23,<5.25", "outside"]
-    assert libraries["torch"] == ["2.13.0+cpu", ">=2.6"]
+    assert libraries["torch"] == ["2.13.0+cpu", ">=2.9"]
     assert libraries["trl"] == ["1.16.3", ">=1.16,<1.17"]
     assert libraries["numpy"] == ["2.4.6", "-"]  # no range is stated for it
     assert libraries["peft"] == ["not installed", "-"]
